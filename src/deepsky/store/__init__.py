@@ -1,0 +1,9 @@
+"""The writer of native surveys: ``store.write(samples, to)`` for batches, and the steps that an ingest is made of."""
+
+from __future__ import annotations
+
+from deepsky.store.tile import Part, verify, write_tile
+from deepsky.store.tiling import TILE_BYTES, Cell, plan
+from deepsky.store.writer import finish, start, write, write_index
+
+__all__ = ["TILE_BYTES", "Cell", "Part", "finish", "plan", "start", "verify", "write", "write_index", "write_tile"]
