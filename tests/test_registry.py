@@ -142,3 +142,16 @@ def test_describing_every_kind_is_fast_and_takes_no_torch() -> None:
     ).stdout.split()
     assert torch == "False"
     assert float(seconds) < 2  # of one processor; a tenth of it is usual
+
+
+def test_the_network_of_the_guide_works_as_it_is_printed(tmp_path: Path) -> None:
+    import torch
+
+    guide = (Path(__file__).resolve().parents[1] / "CONTRIBUTING.md").read_text()
+    (tmp_path / "plain.py").write_text(guide.split("```python\n")[1].split("```")[0])
+    assert registry.summary("networks", str(tmp_path / "plain.py")).startswith("Plain: ")
+    network = registry.find("networks", str(tmp_path / "plain.py")).build(5, (21, 17), width=8)
+    features = network(torch.randn(3, 5, 21, 17))
+    assert features.shape == (3, network.features) == (3, 8)
+    features.square().sum().backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in network.parameters())
