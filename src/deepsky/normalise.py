@@ -1,0 +1,125 @@
+"""Normalisation: Sample -> tensor of order one, fitted on the training fold and stored in the model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from deepsky.errors import InputError
+from deepsky.sample import Image, Observation, Row, Sample
+
+STRETCHES = ("auto", "asinh", "linear", "log")
+
+
+class Normalise(nn.Module):
+    """Stretch one observation, bring it to zero mean and unit variance a band, and fill what was not measured.
+
+    Buffers hold what the training fold taught, one number a band or feature: the sky's sigma, the mean and the standard
+    deviation after the stretch.
+
+    Parameters
+    ----------
+    observation : name of the observation.
+    stretch : "asinh" of flux over the sky's sigma (Lupton+1999), "log" of 1 + flux/sigma, "linear", or "auto": asinh
+        where the noise is known or can be estimated from the pixels, linear for 8-bit pictures and rows.
+    mask : append one channel a band that says what was measured.
+    """
+
+    sigma: Tensor
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, observation: str, stretch: str, channels: int, axes: int, mask: bool = False) -> None:
+        super().__init__()
+        self.observation, self.stretch, self.mask, self.axes = observation, stretch, mask, axes
+        self.channels = channels * (1 + mask)
+        for name in ("sigma", "mean", "std"):
+            self.register_buffer(name, torch.zeros(channels) if name == "mean" else torch.ones(channels))
+
+    def config(self) -> dict[str, Any]:
+        """JSON literals from which `Normalise(**config)` makes an unfitted one."""
+        channels = self.channels // (1 + self.mask)
+        return {
+            "observation": self.observation,
+            "stretch": self.stretch,
+            "channels": channels,
+            "axes": self.axes,
+            "mask": self.mask,
+        }
+
+    def _stretched(self, flux: Tensor) -> Tensor:
+        sigma = self.sigma.view(-1, *(1,) * self.axes)
+        if self.stretch == "asinh":
+            return torch.asinh(flux / sigma)
+        if self.stretch == "log":
+            return torch.sign(flux) * torch.log1p(torch.abs(flux) / sigma)
+        return flux
+
+    def forward(self, sample: Sample) -> Tensor:
+        """(n, channels, ...) float32."""
+        part = sample.observation(self.observation)
+        view = (-1, *(1,) * self.axes)
+        x = (self._stretched(part.filled) - self.mean.view(view)) / self.std.view(view)
+        measured = (part.ivar > 0).expand(x.shape)
+        x = torch.where(measured, x, 0.0)
+        return torch.cat([x, measured.to(x.dtype)], 1) if self.mask else x
+
+
+def fit(samples: list[Sample], observation: str, stretch: str = "auto", mask: bool | None = None) -> Normalise:
+    """Fit on some thousand objects of the training fold.
+
+    Raises
+    ------
+    InputError : no such stretch, or nothing was measured in a band.
+    """
+    if stretch not in STRETCHES:
+        raise InputError("no such stretch", found=stretch, known=STRETCHES)
+    parts = [s.observation(observation) for s in samples]
+    first = parts[0]
+    axes = 2 if isinstance(first, Image) else 0
+    flux = torch.cat([torch.where(p.ivar > 0, p.flux, torch.nan) for p in parts]).transpose(0, 1).flatten(1)
+    bands = first.bands if isinstance(first, Image) else first.names if isinstance(first, Row) else ()
+    empty = torch.isnan(flux).all(1)
+    if empty.any() and isinstance(first, Image):
+        at = int(empty.nonzero()[0])
+        raise InputError(
+            "nothing was measured in this band", keyword=bands[at] if bands else str(at), fix="leave the band out"
+        )
+    sigma = _sigma(parts, flux, axes)
+    if stretch == "auto":
+        stretch = "asinh" if axes and _has_sky(flux, sigma) else "linear"
+    made = Normalise(observation, stretch, len(flux), axes, mask=isinstance(first, Row) if mask is None else mask)
+    made.sigma.copy_(sigma)
+    x = made._stretched(flux.view(len(flux), *(-1, 1)[:axes])) if axes else flux
+    x = x.reshape(len(flux), -1)
+    mean = torch.nanmean(x, 1)
+    std = torch.sqrt(torch.nanmean((x - mean[:, None]) ** 2, 1))
+    made.mean.copy_(torch.nan_to_num(mean))
+    made.std.copy_(torch.where(torch.isfinite(std) & (std > 0), std, 1.0))
+    return made
+
+
+def _sigma(parts: list[Observation], flux: Tensor, axes: int) -> Tensor:
+    """(bands,) the sky's sigma: from ivar where it is more than a mask, else from the differences of neighbours."""
+    ivar = torch.cat([p.ivar.expand(p.flux.shape) for p in parts]).transpose(0, 1).flatten(1)
+    mask_only = bool(((ivar == 0) | (ivar == 1)).all())
+    found = []
+    for f, w in zip(flux, ivar, strict=True):
+        good = w > 0
+        if not mask_only:
+            found.append(float(torch.rsqrt(w[good]).median()) if good.any() else 1.0)
+            continue
+        step = (f[1:] - f[:-1])[torch.isfinite(f[1:]) & torch.isfinite(f[:-1])] if axes else f[torch.isfinite(f)]
+        mad = float((step - step.median()).abs().median()) if len(step) else 0.0
+        found.append(1.4826 * mad / np.sqrt(2) if mad > 0 else 1.0)
+    return torch.tensor(found)
+
+
+def _has_sky(flux: Tensor, sigma: Tensor) -> bool:
+    """Whether there is a sky to scatter about: not for 8-bit pictures, which were stretched by their makers."""
+    values = flux[torch.isfinite(flux)]
+    whole = bool((values == values.round()).all()) and float(values.min()) >= 0 and float(values.max()) <= 255
+    return not whole and bool((sigma > 0).all())

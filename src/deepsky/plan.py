@@ -1,0 +1,280 @@
+"""Plan: what is decided before step 0 and written to ``run.json``, so that a resumed run never measures again."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import platform
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import deepsky
+from deepsky.errors import InputError, TrainingError
+from deepsky.io import read_json, write_json
+from deepsky.optimise import OPTIMISERS, SCHEDULES
+from deepsky.sample import Sample
+from deepsky.survey import Survey
+from deepsky.task import Task
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to train; every default lives in `training.train`."""
+
+    seed: int
+    batch: int
+    optimiser: str
+    lr: float
+    weight_decay: float
+    momentum: float
+    l1: float
+    l2: float
+    schedule: str
+    warmup: float
+    ema: float
+    clip: float
+    patience: int
+    augment: str
+    balance: bool
+    level: float
+
+    def __post_init__(self) -> None:
+        for name, known in (("optimiser", OPTIMISERS), ("schedule", SCHEDULES)):
+            if getattr(self, name) not in known:
+                raise InputError(f"no such {name}", found=getattr(self, name), known=known)
+        for name, low, high in (
+            ("batch", 1, 1e6),
+            ("lr", 0, 100),
+            ("weight_decay", 0, 10),
+            ("l1", 0, 10),
+            ("l2", 0, 10),
+            ("ema", 0, 1),
+            ("clip", 0, 1e9),
+            ("level", 0.01, 0.9999),
+            ("warmup", 0, 1),
+        ):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise InputError(f"{name} is out of range", found=value, expected=f"{low:g} to {high:g}")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as a file: the resolved call as literals, and what was measured turned into decisions.
+
+    Attributes
+    ----------
+    steps : in all; `every` is the number of steps between two looks at the validation fold.
+    dtype : "float32" or "bfloat16"; `threads` of the processor, on which the last bits depend.
+    """
+
+    task: Mapping[str, Any]
+    survey: str
+    survey_hash: str
+    selection: str
+    objects: Mapping[str, int]
+    network: Mapping[str, Any]
+    normalise: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    steps: int
+    every: int
+    dtype: str
+    threads: int
+    seconds_a_step: float
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    def write(self, path: Path) -> None:
+        """Write ``run.json``."""
+        write_json(path, asdict(self))
+
+    @classmethod
+    def read(cls, path: Path) -> Run:
+        """Read ``run.json``."""
+        data = read_json(path)
+        known = set(cls.__dataclass_fields__)
+        if set(data) - known:
+            raise InputError(
+                "a run.json with unknown keys", file=path, found=", ".join(sorted(set(data) - known)), known=known
+            )
+        return cls(**data)
+
+
+def literal(value: Any) -> Any:
+    """As JSON would give it back, so that a call can be compared with the one in a file."""
+    return json.loads(json.dumps(value))
+
+
+def versions() -> dict[str, str]:
+    """Of what decides the last bits of a result."""
+    return {
+        "deepsky": deepsky.__version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def precision(wanted: str, image: bool) -> str:
+    """ "float32" or "bfloat16": chosen by the processor's flags, never by timing.
+
+    Raises
+    ------
+    InputError : no such precision.
+    """
+    names = {"auto": "", "float32": "float32", "32": "float32", "bfloat16": "bfloat16", "bf16": "bfloat16"}
+    if wanted not in names:
+        raise InputError("no such precision", found=wanted, known=names)
+    if names[wanted]:
+        return names[wanted]
+    if not image:  # small matrices gain nothing and lose digits
+        return "float32"
+    if torch.cuda.is_available():
+        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
+    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    return "bfloat16" if "avx512_bf16" in flags or "amx_bf16" in flags else "float32"
+
+
+def memory_available() -> int:
+    """Bytes that this process may still take: what is free, or what its control group allows if that is less."""
+    found = []
+    info = Path("/proc/meminfo")
+    if info.exists():
+        words = dict(line.split(":") for line in info.read_text().splitlines())
+        found.append(int(words["MemAvailable"].split()[0]) * 1024)
+    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
+    if limit.exists() and limit.read_text().strip() != "max":
+        found.append(int(limit.read_text()) - int(used.read_text()))
+    return min(found) if found else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def memory_needed(module: nn.Module, sample: Sample, batch: int) -> int:
+    """Bytes a training step takes: four times the weights, and twice what the layers hand on for a batch."""
+    seen = [0]
+
+    def count(layer: nn.Module, inputs: Any, output: Any) -> None:
+        if isinstance(output, Tensor) and not list(layer.children()):
+            seen[0] += output.numel() * 4
+
+    hooks = [m.register_forward_hook(count) for m in module.modules()]
+    few = sample[: min(2, len(sample))]
+    with torch.no_grad():
+        module.eval()(few)
+    for hook in hooks:
+        hook.remove()
+    module.train()
+    weights = sum(p.numel() for p in module.parameters()) * 4 * 4
+    return weights + 2 * seen[0] * batch // len(few)
+
+
+def check_memory(module: nn.Module, sample: Sample, batch: int) -> int:
+    """The estimate of `memory_needed` [bytes].
+
+    Raises
+    ------
+    TrainingError : it cannot fit; the message names a batch that does.
+    """
+    needed, free = memory_needed(module, sample, batch), memory_available()
+    if needed > 0.9 * free:
+        one = memory_needed(module, sample, 1)
+        fits = max(1, int(batch * 0.8 * free / needed))
+        raise TrainingError(
+            f"a step would take about {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free\n  fix: "
+            + (
+                f"--batch {fits}"
+                if one < 0.9 * free
+                else "a smaller network or smaller images (deepsky ingest --size N)"
+            )
+        )
+    return needed
+
+
+def seconds_a_step(task: Task, module: nn.Module, sample: Sample, dtype: str) -> float:
+    """Measured on a copy, so that the run itself is untouched: the median of three after one to warm up."""
+    twin, steps = copy.deepcopy(module).train(), task.steps()
+    times = []
+    for _ in range(4):
+        start = time.perf_counter()
+        for step in steps:
+            for _ in range(step.updates):
+                with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == "bfloat16"):
+                    loss = step.loss(twin, sample, torch.Generator().manual_seed(0)).mean()
+                loss.backward()  # type: ignore[no-untyped-call]
+        times.append(time.perf_counter() - start)
+    return float(np.median(times[1:]))
+
+
+def decide(
+    task: Task,
+    folds: Mapping[str, Survey],
+    network: Mapping[str, Any],
+    fitted: Mapping[str, Any],
+    module: nn.Module,
+    some: Sample,
+    chosen: Settings,
+    length: tuple[float, int | None, float | None],
+    wanted: str,
+    folder: Path | None,
+) -> Run:
+    """Turn what can be measured into decisions, or read what was decided when this run began.
+
+    Raises
+    ------
+    InputError : an unfinished run of another call stands in the folder.
+    TrainingError : a step does not fit into the memory.
+    """
+    train, (epochs, steps, minutes) = folds["train"], length
+    made = Run(
+        task=task.config(),
+        survey=train.name,
+        survey_hash=train.hash,
+        selection=train.selection,
+        objects={n: len(f) for n, f in folds.items()},
+        network=network,
+        normalise=fitted,
+        settings=asdict(chosen),
+        steps=0,
+        every=0,
+        dtype=precision(wanted, image=fitted["axes"] == 2),
+        threads=torch.get_num_threads(),
+        seconds_a_step=0.0,
+        versions=versions(),
+    )
+    if folder is not None and (folder / "run.json").exists():
+        old = Run.read(folder / "run.json")
+        _same_call(old, made, folder)
+        if old.threads != torch.get_num_threads():  # the last bits depend on it
+            torch.set_num_threads(old.threads)
+        return old
+    batch = some[: chosen.batch]
+    check_memory(module, batch, chosen.batch)
+    seconds = seconds_a_step(task, module, batch, made.dtype)
+    per_epoch = max(1, len(train) // chosen.batch)
+    total = steps or (max(1, int(0.92 * 60 * minutes / seconds)) if minutes else max(1, round(epochs * per_epoch)))
+    # look at the validation fold once an epoch, but between 8 and 60 times in all
+    every = max(1, min(max(per_epoch, total // 60), max(1, total // 8)))
+    made = replace(made, steps=total, every=every, seconds_a_step=round(seconds, 6))
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        made.write(folder / "run.json")
+    return made
+
+
+def _same_call(old: Run, new: Run, folder: Path) -> None:
+    for name in ("task", "survey_hash", "selection", "objects", "network", "normalise", "settings"):
+        a, b = getattr(old, name), getattr(new, name)
+        if literal(a) != literal(b):
+            raise InputError(
+                f"an unfinished run with another {name} stands there",
+                file=folder,
+                found=b,
+                expected=a,
+                fix="repeat that call, or choose another folder",
+            )

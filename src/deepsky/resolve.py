@@ -1,0 +1,81 @@
+"""What a call of `train` means: which folds, which objects, which network, which augmentation."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from deepsky.augment import Augmentation
+from deepsky.errors import InputError
+from deepsky.model import Network
+from deepsky.survey import Survey
+from deepsky.task import Task
+
+
+def folds(survey: Survey) -> dict[str, Survey]:
+    """The folds by name, from a survey or from its training fold."""
+    whole = survey if survey.whole is None else survey.whole
+    if "fold" not in whole.index.column_names:
+        raise InputError("this survey has no folds", file=survey.path, fix=f"deepsky split {survey.path}")
+    names = set(map(str, whole.column("fold")))
+    train = survey if survey.whole is not None else whole.fold("train")
+    strangers = set(map(str, train.column("fold"))) - {"train"}
+    if strangers:
+        raise InputError(
+            "training on objects of another fold",
+            file=survey.path,
+            found=", ".join(sorted(strangers)),
+            expected="train",
+            fix='pass the survey, or survey.fold("train")',
+        )
+    folds = {"train": train, **{n: whole.fold(n) for n in ("valid", "calib") if n in names}}
+    if "valid" not in folds:
+        raise InputError(
+            "the survey has no validation fold",
+            file=survey.path,
+            found=", ".join(sorted(names)),
+            expected="train, valid, calib, test",
+            fix=f"deepsky split {survey.path}",
+        )
+    return folds
+
+
+def user_module(network: nn.Module) -> Network:
+    if not isinstance(getattr(network, "features", None), int):
+        raise InputError(
+            "a module must say how many features it gives",
+            found=type(network).__name__,
+            fix="set module.features = N, where module(x) is (n, N)",
+        )
+    return Network("object", {"type": f"{type(network).__module__}:{type(network).__qualname__}"})
+
+
+def augmentation(words: str, train: Survey, observation: str, task: Task) -> str:
+    if words == "none" or (words == "auto" and train.schema.observations[observation].kind != "image"):
+        return ""
+    if words == "auto":
+        # a target without a declared behaviour under rotation forbids it
+        moves = [train.schema.columns[t].moves for t in task.targets]
+        fixed = getattr(task, "classes", ()) == () and not getattr(task, "moves", "") and "fixed" in moves
+        return "" if fixed else "dihedral"
+    Augmentation.parse(words)
+    return words
+
+
+def labelled(folds: dict[str, Survey], task: Task) -> dict[str, Survey]:
+    """The folds without the objects that have no label, so that no batch is spent on them.
+
+    Raises
+    ------
+    InputError : a fold in which no object has one.
+    """
+    if not task.targets:
+        return folds
+    found = {}
+    for name, survey in folds.items():
+        has = task.labelled(survey.gather(slice(None), truth=task.targets, observations=())).numpy()
+        if not has.any():
+            raise InputError(
+                "no object of this fold has a label", file=survey.path, keyword=name, fix=f"deepsky split {survey.path}"
+            )
+        found[name] = survey if has.all() else survey.select(has, "labelled")
+    return found

@@ -1,0 +1,45 @@
+"""The questions: one file each. ``ds.tasks.Classify("morphology")``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from deepsky import registry
+from deepsky.errors import InputError
+from deepsky.task import Task
+
+
+def build(name: str, **fields: Any) -> Task:
+    """Make the task called `name`: the class of the same name, capitalised, in its file.
+
+    Raises
+    ------
+    InputError : no such task, or a field that it does not have.
+    """
+    module = registry.find("tasks", name)
+    kind: type[Task] = getattr(module, name.replace("-", " ").title().replace(" ", ""))
+    known = list(kind.__dataclass_fields__)
+    for field in fields:
+        if field not in known:
+            raise InputError(f"the task {name!r} has no such setting", found=field, known=known)
+    return kind(**{k: _tuples(v) for k, v in fields.items()})
+
+
+def from_config(config: Mapping[str, Any]) -> Task:
+    """Make a task again from its `config()`."""
+    fields = dict(config)
+    return build(fields.pop("task"), **fields)
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(v) for v in value) if isinstance(value, list | tuple) else value
+
+
+def __getattr__(name: str) -> Any:
+    if name.startswith("_"):
+        raise AttributeError(name)
+    for known in registry.names("tasks"):
+        if known.replace("-", " ").title().replace(" ", "") == name:
+            return getattr(registry.find("tasks", known), name)
+    raise AttributeError(f"no task {name!r}; known: {', '.join(registry.names('tasks'))}")

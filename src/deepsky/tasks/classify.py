@@ -1,0 +1,224 @@
+"""Classify: which class an object belongs to: one of several, several at once, or fractions of votes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from deepsky.calibration import ConformalSet, Temperature, correct_prior
+from deepsky.errors import InputError
+from deepsky.sample import Sample, Truth
+from deepsky.survey import Survey
+from deepsky.task import Arrays, Output, Score, Task
+
+
+@dataclass(frozen=True)
+class Classify(Task):
+    """A categorical distribution over classes.
+
+    Parameters
+    ----------
+    targets : one label column with the class of every object; or several columns, one a class, that hold fractions
+        (soft labels) or, with `multilabel`, zeros and ones that do not exclude each other.
+    multilabel : an object may belong to several classes: one Bernoulli distribution a class.
+    weights : "balanced" weighs each class by the inverse of its share in the training fold; probabilities are
+        corrected back when the task is calibrated and by the stated prior.
+    smoothing : label smoothing in [0, 1).
+    classes, prior : learnt from the training fold: names, and the share of each.
+    """
+
+    name: ClassVar[str] = "classify"
+    targets: tuple[str, ...] | str = ()  # type: ignore[assignment]
+    multilabel: bool = False
+    weights: str = "none"
+    smoothing: float = 0.0
+    classes: tuple[str, ...] = ()
+    prior: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if isinstance(self.targets, str):
+            object.__setattr__(self, "targets", (self.targets,))
+        if self.weights not in {"none", "balanced"}:
+            raise InputError("no such class weights", found=self.weights, known=("none", "balanced"))
+
+    # -- binding ------------------------------------------------------------------------------------------
+    def bind(self, survey: Survey) -> Self:
+        """Learn the classes and their shares; see `Task.bind`."""
+        truths = {name: survey.truth(name) for name in self.targets}
+        if len(self.targets) > 1:
+            for name, truth in truths.items():
+                if truth.classes:
+                    raise InputError(
+                        "fractions and multi-label columns hold numbers",
+                        file=survey.path,
+                        keyword=name,
+                        found=f"text such as {truth.classes[0]!r}",
+                        expected="numbers from 0 to 1",
+                    )
+            bound = replace(self, classes=self.targets)
+        else:
+            name = self.targets[0]
+            here = [_word(v) for v in survey.column(name)]
+            classes = tuple(sorted({v for v in here if v}, key=_natural))
+            if len(classes) < 2:
+                raise InputError(
+                    "a classifier needs at least two classes",
+                    file=survey.path,
+                    keyword=name,
+                    found=f"only {classes[0]!r}" if classes else "no label at all",
+                    expected="two or more",
+                    fix="check the label table, or whether a fold took a whole class",
+                )
+            if len(classes) > max(50, len(here) // 5):
+                raise InputError(
+                    "a class for nearly every object: this looks like a number or an id",
+                    file=survey.path,
+                    keyword=name,
+                    found=f"{len(classes)} classes in {len(here)} objects",
+                    fix="use --task regress for numbers, or name another column",
+                )
+            bound = replace(self, classes=classes)
+        soft = bound._soft(truths)
+        share = torch.nanmean(soft, 0)
+        return replace(bound, prior=tuple(round(float(s), 8) for s in share))
+
+    def head(self, features: int) -> nn.Module:
+        """A linear layer to the logits."""
+        return nn.Linear(features, len(self.classes))
+
+    # -- truth --------------------------------------------------------------------------------------------
+    def _soft(self, truths: Mapping[str, Truth]) -> Tensor:
+        """(n, classes) target weights, NaN in the rows without a label."""
+        if len(self.targets) > 1:
+            return torch.stack([truths[t].value.float() for t in self.targets], dim=-1)
+        truth = truths[self.targets[0]]
+        codes = self._codes(truth)
+        soft = F.one_hot(codes.clamp(min=0), len(self.classes)).float()
+        return torch.where((codes >= 0)[:, None], soft, torch.nan)
+
+    def _codes(self, truth: Truth) -> Tensor:
+        """Codes of this task from those of the survey, matched by the classes' names."""
+        if truth.classes:
+            unknown = [c for c in truth.classes if c not in self.classes]
+            table = torch.tensor([self.classes.index(c) if c not in unknown else -1 for c in truth.classes] + [-1])
+            return table.to(truth.value.device)[truth.value]
+        known = {name: i for i, name in enumerate(self.classes)}
+        return torch.tensor([known.get(_word(v), -1) for v in truth.value.tolist()], device=truth.value.device)
+
+    def labelled(self, sample: Sample) -> Tensor:
+        """(n,) which objects have a label."""
+        return ~torch.isnan(self._soft(sample.truth)).any(-1)
+
+    def truth(self, truths: Mapping[str, Truth]) -> np.ndarray:
+        """(n,) int64 class codes, -1 without a label; (n, classes) fractions or zeros and ones for several targets."""
+        if len(self.targets) > 1:
+            return self._soft(truths).numpy()
+        return self._codes(truths[self.targets[0]]).numpy()
+
+    # -- loss ---------------------------------------------------------------------------------------------
+    def loss(
+        self, head: nn.Module, outputs: Tensor, sample: Sample, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """(n,) cross-entropy [nat]."""
+        soft = self._soft(sample.truth).to(outputs.device)
+        has = ~torch.isnan(soft).any(-1)
+        soft = torch.where(has[:, None], soft, 0.0)
+        weight = torch.ones(len(self.classes), device=outputs.device)
+        if self.weights == "balanced":
+            weight = 1.0 / (len(self.classes) * torch.tensor(self.prior, device=outputs.device).clamp(min=1e-6))
+        if self.multilabel:
+            each = F.binary_cross_entropy_with_logits(outputs, soft, reduction="none") * (1 + (weight - 1) * soft)
+            return has * each.sum(-1)
+        soft = soft * (1 - self.smoothing) + self.smoothing / len(self.classes) * has[:, None]
+        return -(soft * weight * F.log_softmax(outputs, -1)).sum(-1)
+
+    def score(self, head: nn.Module, outputs: Tensor, sample: Sample) -> Score:
+        """Log loss [nat] of the labelled objects, unweighted."""
+        plain = replace(self, weights="none", smoothing=0.0)
+        has = self.labelled(sample).to(outputs.device)
+        return Score("log loss", float(plain.loss(head, outputs, sample)[has].mean()))
+
+    # -- answers ------------------------------------------------------------------------------------------
+    def distribution(self, outputs: Tensor) -> torch.distributions.Distribution:
+        """Categorical over the classes, or one Bernoulli a class."""
+        if self.multilabel:
+            return torch.distributions.Bernoulli(logits=outputs)
+        return torch.distributions.Categorical(logits=outputs)
+
+    def _probabilities(self, outputs: Tensor, calibration: Arrays, prior: np.ndarray | None) -> np.ndarray:
+        logits = outputs.double().numpy()
+        if self.multilabel:
+            scale = np.exp(calibration["log_t"]) if "log_t" in calibration else 1.0
+            return 1.0 / (1.0 + np.exp(-logits / scale))
+        temperature = Temperature.from_arrays(calibration) if "log_t" in calibration else Temperature(np.zeros(1))
+        p = temperature.apply(logits)
+        return p if prior is None else correct_prior(p, np.asarray(self.prior), prior)
+
+    def answer(
+        self, head: nn.Module, outputs: Tensor, calibration: Arrays, keys: np.ndarray, prior: np.ndarray | None = None
+    ) -> Arrays:
+        """``p_CLASS`` for every class, ``class`` (the likeliest), and the conformal set as ``in_set_CLASS``."""
+        p = self._probabilities(outputs, calibration, prior)
+        columns: dict[str, np.ndarray] = {f"p_{c}": p[:, i].astype(np.float32) for i, c in enumerate(self.classes)}
+        if self.multilabel:
+            columns |= {f"is_{c}": p[:, i] > 0.5 for i, c in enumerate(self.classes)}
+            return columns
+        columns["class"] = np.asarray(self.classes, dtype=object)[p.argmax(1)]
+        if "threshold" in calibration:
+            # the sets were fitted under the training prior: another prior changes p, not what is exchangeable
+            fitted = self._probabilities(outputs, calibration, None)
+            member = ConformalSet.from_arrays(calibration).apply(fitted)
+            columns |= {f"in_set_{c}": member[:, i] for i, c in enumerate(self.classes)}
+        return columns
+
+    def outputs(self) -> Mapping[str, Output]:
+        """Columns with UCDs; probabilities have no unit."""
+        table = {
+            f"p_{c}": Output(ucd="stat.probability;src.class", description=f"probability of {c}") for c in self.classes
+        }
+        if self.multilabel:
+            return table | {
+                f"is_{c}": Output(ucd="src.class", description=f"{c}: probability above 0.5") for c in self.classes
+            }
+        table["class"] = Output(ucd="src.class", description="the likeliest class")
+        words = "{} is in the conformal set at the model's level"
+        return table | {
+            f"in_set_{c}": Output(ucd="meta.code;src.class", description=words.format(c)) for c in self.classes
+        }
+
+    def calibrate(self, head: nn.Module, outputs: Tensor, sample: Sample, level: float) -> Arrays | None:
+        """A temperature on one half of the objects (by key), a conformal threshold on the other."""
+        has = self.labelled(sample).numpy()
+        if len(self.targets) > 1 or has.sum() < 20:
+            return None
+        codes = self.truth(sample.truth)[has]
+        logits = outputs.double().numpy()[has]
+        half = (sample.key.numpy()[has].view(np.uint64) >> np.uint64(33)) % np.uint64(2) == 0
+        if min(half.sum(), (~half).sum()) < 10:
+            half = np.arange(len(codes)) % 2 == 0
+        temperature = Temperature.fit(logits[half], codes[half])
+        sets = ConformalSet.fit(temperature.apply(logits[~half]), codes[~half], level=level)
+        return {**temperature.arrays(), **sets.arrays()}
+
+
+def _word(value: object) -> str:
+    """A label as text: 3.0 is "3", missing is ""."""
+    if value is None or (isinstance(value, float) and not np.isfinite(value)):
+        return ""
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def _natural(word: str) -> tuple[int, float, str]:
+    """Numbers by value and before words."""
+    try:
+        return (0, float(word), word)
+    except ValueError:
+        return (1, 0.0, word)

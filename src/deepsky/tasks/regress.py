@@ -1,0 +1,280 @@
+"""Regress: a full posterior of one or several numbers, as a Gaussian mixture or a neural spline flow."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
+
+import numpy as np
+import torch
+from scipy.special import ndtr, ndtri
+from torch import Tensor, nn
+
+from deepsky.errors import InputError
+from deepsky.sample import Moves, Sample, Truth
+from deepsky.survey import Survey
+from deepsky.task import Arrays, Output, Score, Task
+from deepsky.tasks._densities import LEVELS, Density, Flow, Mixture
+
+
+@dataclass(frozen=True)
+class Regress(Task):
+    """A posterior over numbers.
+
+    Parameters
+    ----------
+    targets : truth or label columns; a truth with several components (e.g. an ellipticity) counts as several numbers.
+    density : "mixture" of `components` Gaussians, "gaussian" (a mixture of one), or "flow" (neural spline flow).
+    log : names of the targets whose logarithm is learnt; they must be positive.
+    limits : ((name, low, high), ...) of targets that cannot leave a range; learnt through a logit.
+    moves : how undeclared label columns turn with the image: "scalar" for a redshift, "spin2", "vector", ...
+    names, units, centre, scale : learnt from the training fold: one of each a number.
+
+    Notes
+    -----
+    Truth with errors: the density is convolved with them. Censored truth (a limit): the probability beyond it.
+    """
+
+    name: ClassVar[str] = "regress"
+    targets: tuple[str, ...] | str = ()  # type: ignore[assignment]
+    density: str = "mixture"
+    components: int = 5
+    log: tuple[str, ...] | str = ()
+    limits: tuple[tuple[str, float, float], ...] = ()
+    moves: Moves | str = ""
+    names: tuple[str, ...] = ()
+    units: tuple[str, ...] = ()
+    centre: tuple[float, ...] = ()
+    scale: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("targets", "log"):
+            if isinstance(getattr(self, name), str):
+                object.__setattr__(self, name, (getattr(self, name),))
+        known = ("mixture", "gaussian", "flow")
+        if self.density not in known:
+            raise InputError("no such density", found=self.density, known=known)
+
+    # -- binding ------------------------------------------------------------------------------------------
+    def bind(self, survey: Survey) -> Self:
+        """Learn names, units, centre and scale of the numbers; see `Task.bind`."""
+        truths = {t: survey.truth(t) for t in self.targets}
+        names: list[str] = []
+        units: list[str] = []
+        for target, truth in truths.items():
+            if truth.classes:
+                raise InputError(
+                    "a regression needs numbers",
+                    file=survey.path,
+                    keyword=target,
+                    found=f"text such as {truth.classes[0]!r}",
+                    fix="use --task classify",
+                )
+            parts = survey.schema.columns[target].parts or (target,)
+            names += parts
+            units += [truth.unit] * len(parts)
+        for name in [*self.log, *(n for n, _, _ in self.limits)]:
+            if name not in names:
+                raise InputError("log or limits of something that is no target", found=name, known=names)
+        bound = replace(
+            self, names=tuple(names), units=tuple(units), centre=(0.0,) * len(names), scale=(1.0,) * len(names)
+        )
+        y = _values(truths, self.targets)[0].numpy()
+        for i, name in enumerate(names):
+            self._check(name, y[:, i], survey)
+        u = bound._inner(torch.from_numpy(y)).numpy()
+        centre, scale = np.nanmean(u, 0), np.nanstd(u, 0)
+        if not (scale > 0).all():
+            name = names[int(np.argmin(scale))]
+            raise InputError(
+                "every object has the same value", file=survey.path, keyword=name, found=y[0, names.index(name)]
+            )
+        return replace(bound, centre=tuple(map(float, centre)), scale=tuple(map(float, scale)))
+
+    def _check(self, name: str, y: np.ndarray, survey: Survey) -> None:
+        finite = y[np.isfinite(y)]
+        if len(finite) < 2:
+            raise InputError("fewer than two objects have a value", file=survey.path, keyword=name, found=len(finite))
+        if np.isinf(y).any():
+            raise InputError("infinite values", file=survey.path, keyword=name, found=int(np.isinf(y).sum()))
+        if name in self.log and finite.min() <= 0:
+            raise InputError(
+                "a logarithm needs positive values", file=survey.path, keyword=name, found=float(finite.min())
+            )
+        for _, low, high in (x for x in self.limits if x[0] == name):
+            if finite.min() < low or finite.max() > high:
+                raise InputError(
+                    "values outside the declared limits",
+                    file=survey.path,
+                    keyword=name,
+                    found=f"{finite.min():g} to {finite.max():g}",
+                    expected=f"{low:g} to {high:g}",
+                )
+
+    def head(self, features: int) -> Density:
+        """A density over the standardised numbers."""
+        if self.density == "flow":
+            return Flow(features, len(self.names))
+        return Mixture(features, len(self.names), 1 if self.density == "gaussian" else self.components)
+
+    # -- y (physical) <-> z (standardised) ----------------------------------------------------------------
+    def _inner(self, y: Tensor) -> Tensor:
+        columns = list(y.unbind(-1))
+        for i, name in enumerate(self.names):
+            if name in self.log:
+                columns[i] = torch.log(columns[i])
+            for _, low, high in (x for x in self.limits if x[0] == name):
+                columns[i] = torch.logit((columns[i] - low) / (high - low), eps=1e-5)
+        return torch.stack(columns, -1)
+
+    def _outer(self, z: np.ndarray) -> np.ndarray:
+        """(n, d, levels) z -> y; every transform rises, so quantiles stay quantiles."""
+        u = z * np.asarray(self.scale)[:, None] + np.asarray(self.centre)[:, None]
+        for i, name in enumerate(self.names):
+            if name in self.log:
+                u[:, i] = np.exp(u[:, i])
+            for _, low, high in (x for x in self.limits if x[0] == name):
+                u[:, i] = low + (high - low) / (1 + np.exp(-u[:, i]))
+        return u
+
+    def _slope(self, y: Tensor) -> Tensor:
+        """(n, d) dz/dy, by which an error of the truth is carried over."""
+        slope = torch.ones_like(y)
+        for i, name in enumerate(self.names):
+            if name in self.log:
+                slope[:, i] = 1 / y[:, i]
+            for _, low, high in (x for x in self.limits if x[0] == name):
+                f = ((y[:, i] - low) / (high - low)).clamp(1e-5, 1 - 1e-5)
+                slope[:, i] = 1 / (f * (1 - f) * (high - low))
+        return slope / torch.tensor(self.scale, dtype=y.dtype)
+
+    def _standard(self, sample: Sample) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        y, sigma, limit = _values(sample.truth, self.targets)
+        y = y.cpu()
+        scale, centre = torch.tensor(self.scale, dtype=y.dtype), torch.tensor(self.centre, dtype=y.dtype)
+        z = (self._inner(y) - centre) / scale
+        return z.float(), None if sigma is None else (sigma.cpu() * self._slope(y)).float(), limit
+
+    # -- contract -----------------------------------------------------------------------------------------
+    def labelled(self, sample: Sample) -> Tensor:
+        """(n,) which objects have every number."""
+        return ~torch.isnan(_values(sample.truth, self.targets)[0]).any(-1)
+
+    def truth(self, truths: Mapping[str, Truth]) -> np.ndarray:
+        """(n, numbers) float64 values."""
+        return _values(truths, self.targets)[0].numpy()
+
+    def loss(
+        self, head: nn.Module, outputs: Tensor, sample: Sample, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """(n,) negative log density of the standardised truth [nat]."""
+        assert isinstance(head, Density)
+        z, sigma, limit = self._standard(sample)
+        has = (~torch.isnan(z)).any(-1)
+        device, g = outputs.device, generator or torch.Generator().manual_seed(0)
+        sigma, limit = (None if t is None else torch.nan_to_num(t).to(device) for t in (sigma, limit))
+        if self.density == "flow":  # a flow has no marginal to fall back on: it needs every number
+            has = (~torch.isnan(z)).all(-1)
+            if limit is not None and len(self.names) > 1:
+                raise InputError("a flow of several numbers cannot use limits", fix='density="mixture"')
+        return -head.log_prob(outputs, z.to(device), sigma, limit, g) * has.to(device)
+
+    def score(self, head: nn.Module, outputs: Tensor, sample: Sample) -> Score:
+        """Negative log density [nat] of the standardised truth, over objects that have one."""
+        has = self.labelled(sample).to(outputs.device)
+        return Score("-log p", float(self.loss(head, outputs, sample)[has].mean()))
+
+    def _quantiles(self, head: nn.Module, outputs: Tensor) -> np.ndarray:
+        """(n, d, LEVELS) in physical units."""
+        assert isinstance(head, Density)
+        with torch.no_grad():
+            z = head.quantiles(outputs.float(), torch.tensor(LEVELS, device=outputs.device))
+        return self._outer(z.double().cpu().numpy())
+
+    def answer(
+        self, head: nn.Module, outputs: Tensor, calibration: Arrays, keys: np.ndarray, prior: np.ndarray | None = None
+    ) -> Arrays:
+        """For every number t: ``t`` (median), ``t_p16``, ``t_p84``, ``t_quantiles`` at `LEVELS`, and, once calibrated,
+        the conformal interval ``t_lo``, ``t_hi``."""
+        if prior is not None:
+            raise InputError(
+                "a prevalence is a matter of classes", found=prior, fix="leave prevalence out for a regression"
+            )
+        q = self._quantiles(head, outputs)
+        columns: dict[str, np.ndarray] = {}
+        for i, name in enumerate(self.names):
+            at = {level: quantile_at(q[:, i], np.full(len(q), level)) for level in (0.5, 0.16, 0.84)}
+            columns |= {name: at[0.5], f"{name}_p16": at[0.16], f"{name}_p84": at[0.84]}
+            columns[f"{name}_quantiles"] = q[:, i].astype(np.float32)
+            if "reach" in calibration:
+                reach = float(calibration["reach"][i])
+                columns[f"{name}_lo"] = quantile_at(q[:, i], np.full(len(q), ndtr(-reach)))
+                columns[f"{name}_hi"] = quantile_at(q[:, i], np.full(len(q), ndtr(reach)))
+        return columns
+
+    def outputs(self) -> Mapping[str, Output]:
+        """Columns with the units of the truth."""
+        table = {}
+        for name, unit in zip(self.names, self.units, strict=True):
+            table[name] = Output(unit, "stat.median", f"median of the posterior of {name}")
+            table[f"{name}_p16"] = Output(unit, "stat.value;stat.min", "16% quantile")
+            table[f"{name}_p84"] = Output(unit, "stat.value;stat.max", "84% quantile")
+            table[f"{name}_quantiles"] = Output(unit, "stat.value", f"quantiles at {', '.join(map(str, LEVELS))}")
+            table[f"{name}_lo"] = Output(unit, "stat.confidenceLevel;stat.min", "low end of the conformal interval")
+            table[f"{name}_hi"] = Output(unit, "stat.confidenceLevel;stat.max", "high end of the conformal interval")
+        return table
+
+    def calibrate(self, head: nn.Module, outputs: Tensor, sample: Sample, level: float) -> Arrays | None:
+        """How far, in normal scores of the posterior, a central interval must reach to hold `level` of new objects
+        (split conformal prediction on |Phi^-1(PIT)|, Vovk+2005), for every number."""
+        has = self.labelled(sample).numpy()
+        if has.sum() < 20:
+            return None
+        q = self._quantiles(head, outputs[torch.from_numpy(has)])
+        y = self.truth(sample.truth)[has]
+        n = len(y)
+        rank = min(n, math.ceil((n + 1) * level))
+        score = np.stack([np.abs(ndtri(pit(q[:, i], y[:, i]))) for i in range(len(self.names))], axis=1)
+        return {"reach": np.sort(score, axis=0)[rank - 1], "level": np.array([level])}
+
+
+_SCORES = ndtri(np.asarray(LEVELS))
+
+
+def quantile_at(q: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """(n,) values at `levels` (n,) from quantiles (n, LEVELS), linear in normal scores, straight on in the tails."""
+    s = ndtri(np.clip(levels, 1e-7, 1 - 1e-7))
+    right = np.clip(np.searchsorted(_SCORES, s), 1, len(_SCORES) - 1)
+    rows = np.arange(len(q))
+    low, high = q[rows, right - 1], q[rows, right]
+    weight = (s - _SCORES[right - 1]) / (_SCORES[right] - _SCORES[right - 1])
+    found: np.ndarray = low + weight * (high - low)
+    return found
+
+
+def pit(q: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """(n,) probability integral transform of y (n,) under quantiles (n, LEVELS): the inverse of `quantile_at`."""
+    right = np.clip((q < y[:, None]).sum(1), 1, q.shape[1] - 1)
+    rows = np.arange(len(q))
+    low, high = q[rows, right - 1], q[rows, right]
+    step = np.where(high > low, high - low, np.finfo(float).tiny)
+    s = _SCORES[right - 1] + np.clip((y - low) / step, -50, 50) * (_SCORES[right] - _SCORES[right - 1])
+    found: np.ndarray = np.clip(ndtr(s), 1e-7, 1 - 1e-7)
+    return found
+
+
+def _values(truths: Mapping[str, Truth], targets: tuple[str, ...] | str) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Values, errors and limits (n, d) of all targets, in their order."""
+
+    def joined(name: str) -> Tensor | None:
+        parts = [(truths[t], getattr(truths[t], name)) for t in targets]
+        if all(p is None for _, p in parts):
+            return None
+        each = [torch.zeros_like(t.value) if p is None else p for t, p in parts]
+        return torch.cat([p.reshape(len(p), -1).double() for p in each], dim=1)
+
+    values = joined("value")
+    assert values is not None
+    return values, joined("sigma"), joined("limit")

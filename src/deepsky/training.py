@@ -1,0 +1,346 @@
+"""train: one visible loop. Resolve and refuse first, decide second, then step by step, and calibrate at the end."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, cast
+
+import lightning_fabric
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from deepsky import checkpoint, finishing, normalise, optimise, plan, resolve
+from deepsky.augment import Augmentation
+from deepsky.errors import Incomplete, InputError, TrainingError
+from deepsky.io import lock_folder, stable_uint
+from deepsky.model import Model, Network
+from deepsky.nonfinite import explain
+from deepsky.order import Order
+from deepsky.progress import Progress
+from deepsky.sample import Sample
+from deepsky.survey import Survey
+from deepsky.task import Score, Step, Task
+
+CHECKPOINT_SECONDS = 60.0
+
+
+def train(
+    task: Task,
+    survey: Survey,
+    *,
+    network: str | nn.Module = "resnet",
+    settings: Mapping[str, Any] | None = None,
+    to: str | Path | None = None,
+    seed: int = 0,
+    epochs: float = 30,
+    steps: int | None = None,
+    minutes: float | None = None,
+    batch: int = 64,
+    optimiser: str = "adamw",
+    lr: float | None = None,
+    weight_decay: float = 0.02,
+    momentum: float = 0.9,
+    l1: float = 0.0,
+    l2: float = 0.0,
+    schedule: str = "cosine",
+    warmup: float = 0.05,
+    ema: float = 0.99,
+    clip: float = 1.0,
+    patience: int = 0,
+    augment: str = "auto",
+    stretch: str = "auto",
+    balance: bool = False,
+    precision: str = "auto",
+    level: float = 0.9,
+    baseline: str | None = "auto",
+    observation: str | None = None,
+    quiet: bool = False,
+) -> Model:
+    """Train a model for `task` on the training fold of `survey`.
+
+    Parameters
+    ----------
+    survey : a survey with folds, or its training fold. Early stopping looks at the fold "valid", calibration at
+        "calib"; the fold "test" is never touched.
+    network : a name (``deepsky list``), a classical family such as "random-forest", or any torch module that maps
+        (n, channels, ...) to (n, features).
+    settings : of the network, by name.
+    to : the model's folder. With it a stopped run goes on, and ends bit for bit as if it had never stopped.
+    epochs, steps, minutes : how long; `steps` goes before `minutes`, `minutes` before `epochs`.
+    lr : learning rate; by default what suits the optimiser.
+    weight_decay, l1, l2 : decoupled decay (of adamw), and penalties on the loss.
+    schedule : "cosine", "plateau" or "constant", after a linear warm-up of that fraction of the steps.
+    ema : decay of the moving average of the weights that is validated and saved; 0 switches it off.
+    patience : stop after that many looks at the validation fold without a better score; 0 never.
+    augment : "auto", "none", or names with settings such as "dihedral,shift=1,noise=0.2".
+    balance : draw every class equally often.
+    precision : "auto" (bfloat16 where the processor has it), "float32" or "bfloat16".
+    level : of the conformal sets or intervals.
+    baseline : the classical model fitted beside it: "auto", a name, or None.
+
+    Returns
+    -------
+    Model : with the weights of the best validation score, calibrated.
+
+    Raises
+    ------
+    InputError : before any long work, when something does not fit.
+    TrainingError : too little memory, a loss that is not finite, a full disk.
+    Incomplete : stopped by a signal; the same call goes on.
+    """
+    folds = resolve.folds(survey)
+    observation = observation or next(iter(survey.schema.observations))
+    if observation not in survey.schema.observations:
+        raise InputError("no such observation", found=observation, known=survey.schema.observations)
+    folder = None if to is None else Path(to)
+    if folder is not None and (folder / "checksums.json").exists():
+        raise InputError(
+            "a finished model already stands there", file=folder, fix="choose another folder, or delete it"
+        )
+    task = task.bind(folds["train"])
+    folds = resolve.labelled(folds, task)
+    if isinstance(network, str) and finishing.is_classical(network):
+        return finishing.train_classical(
+            task, folds, observation, network, settings or {}, seed=seed, level=level, to=folder
+        )
+    chosen = plan.Settings(
+        seed=seed,
+        batch=min(batch, len(folds["train"])),
+        optimiser=optimiser,
+        lr=optimise.RATES.get(optimiser, 1e-3) if lr is None else lr,
+        weight_decay=weight_decay,
+        momentum=momentum,
+        l1=l1,
+        l2=l2,
+        schedule=schedule,
+        warmup=warmup,
+        ema=ema,
+        clip=clip,
+        patience=patience,
+        balance=balance,
+        level=level,
+        augment=resolve.augmentation(augment, folds["train"], observation, task),
+    )
+    described = Network(network, settings or {}) if isinstance(network, str) else resolve.user_module(network)
+    some = folds["train"].gather(_spread(len(folds["train"]), 4096), truth=task.targets)
+    fitted = normalise.fit([some], observation, stretch)
+    _seed(stable_uint(seed, "build"))
+    size = tuple(some.observation(observation).flux.shape[2:])
+    built = described.build(fitted.channels, size) if isinstance(network, str) else network
+    module = task.module(fitted, built)
+    run = plan.decide(
+        task,
+        folds,
+        asdict(described),
+        fitted.config(),
+        module,
+        some,
+        chosen,
+        (epochs, steps, minutes),
+        precision,
+        folder,
+    )
+    if folder is None:
+        best, history = _loop(run, task, module, folds, chosen, None, quiet)
+    else:
+        with lock_folder(folder):
+            best, history = _loop(run, task, module, folds, chosen, folder, quiet)
+    module.load_state_dict(best)
+    made = finishing.finish(task, module.eval(), described, folds, observation, run, history, baseline, folder, level)
+    if folder is not None:
+        (folder / "checkpoint.pt").unlink(missing_ok=True)
+    return made
+
+
+def _loop(
+    run: plan.Run,
+    task: Task,
+    module: nn.Module,
+    folds: dict[str, Survey],
+    chosen: plan.Settings,
+    folder: Path | None,
+    quiet: bool,
+) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
+    """The loop: from the last checkpoint, if there is one, to the best weights and the history."""
+    fabric = lightning_fabric.Fabric(
+        accelerator="auto", devices=1, precision="bf16-mixed" if run.dtype == "bfloat16" else "32-true"
+    )
+    module = fabric.to_device(module)
+    if run.normalise["axes"] == 2:
+        module = module.to(memory_format=torch.channels_last)
+    kinds = task.steps()
+    optimisers = [
+        optimise.optimiser(chosen.optimiser, module, k.parameters, chosen.lr, _decay(chosen), chosen.momentum)
+        for k in kinds
+    ]
+    moving = {n: v.clone() for n, v in module.state_dict().items()}
+    state: dict[str, Any] = {
+        "step": 0,
+        "best": None,
+        "best_state": None,
+        "waits": 0,
+        "drops": 0,
+        "history": [],
+        "losses": [],
+        "seconds": 0.0,
+    }
+    file = None if folder is None else folder / "checkpoint.pt"
+    held = checkpoint.load(file) if file else None
+    if held is not None:
+        module.load_state_dict(held["module"])
+        moving = {n: v.to(fabric.device) for n, v in held["moving"].items()}
+        for o, saved in zip(optimisers, held["optimisers"], strict=True):
+            o.load_state_dict(saved)
+        state = held["state"]
+    train, valid = folds["train"], folds["valid"].select(_spread(len(folds["valid"]), 5000), "validation")
+    augment = Augmentation.parse(run.settings["augment"])
+    order = Order(train, chosen, task)
+    warm = round(chosen.warmup * run.steps)
+    began, written = time.monotonic() - state["seconds"], time.monotonic()
+    losses: list[float] = state["losses"]
+    with checkpoint.signals() as stop, Progress(run.steps, quiet) as progress:
+        while state["step"] < run.steps:
+            step = state["step"]
+            sample = order.batch(step, augment).to(fabric.device)
+            _seed(stable_uint(chosen.seed, "step", step))  # dropout
+            factor = optimise.rate(chosen.schedule, step, run.steps, warm, state["drops"])
+            for kind, o in zip(kinds, optimisers, strict=True):
+                for group in o.param_groups:
+                    group["lr"] = chosen.lr * factor
+                for update in range(kind.updates):
+                    seed = stable_uint(chosen.seed, kind.name, step, update) >> 1
+                    g = torch.Generator(fabric.device).manual_seed(seed)
+                    losses.append(_update(kind, o, module, sample, g, fabric, chosen, step))
+            if chosen.ema:
+                optimise.average(moving, module, chosen.ema, step)
+            state["step"] = step + 1
+            progress.update(state["step"], len(sample), loss=losses[-1])
+            if state["step"] % run.every == 0 or state["step"] == run.steps:
+                weights = moving if chosen.ema else module.state_dict()
+                score = _look(task, module, weights, valid, fabric)
+                state["seconds"] = time.monotonic() - began
+                _record(state, score, weights, losses, run, train, factor * chosen.lr)
+                losses.clear()
+                progress.update(state["step"], 0, score=score)
+            done = chosen.patience and state["waits"] >= chosen.patience
+            if file and (stop.wanted or time.monotonic() - written > CHECKPOINT_SECONDS):
+                state["seconds"] = time.monotonic() - began
+                _write(file, module, moving, optimisers, state, step + 1)
+                written = time.monotonic()
+            if stop.wanted:
+                where = (
+                    f"; the same command goes on from step {state['step']}" if file else "; nothing was kept (no --to)"
+                )
+                raise Incomplete(f"stopped by {stop.wanted} at step {state['step']} of {run.steps}{where}")
+            if done:
+                break
+    return {n: v.cpu() for n, v in state["best_state"].items()}, state["history"]
+
+
+def _update(
+    kind: Step,
+    o: Any,
+    module: nn.Module,
+    sample: Sample,
+    g: torch.Generator,
+    fabric: Any,
+    chosen: plan.Settings,
+    step: int,
+) -> float:
+    """One step of one optimiser; the loss, or an error before any weight could be spoiled."""
+    with fabric.autocast():
+        each = kind.loss(module.train(), sample, g)
+    loss = each.mean() + optimise.penalty(module.parameters(), chosen.l1, chosen.l2)
+    o.zero_grad()
+    fabric.backward(loss)
+    norm = nn.utils.clip_grad_norm_([p for q in o.param_groups for p in q["params"]], chosen.clip or math.inf)
+    if not (torch.isfinite(loss) and torch.isfinite(norm)):
+        raise TrainingError(explain(kind, module, sample, each, step))
+    o.step()
+    if kind.after is not None:
+        kind.after(module)
+    return float(loss.detach())
+
+
+def _decay(chosen: plan.Settings) -> float:
+    return chosen.weight_decay if chosen.optimiser == "adamw" else 0.0
+
+
+def _write(
+    file: Path, module: nn.Module, moving: dict[str, Tensor], optimisers: list[Any], state: dict[str, Any], step: int
+) -> None:
+    held = {
+        "module": module.state_dict(),
+        "moving": moving,
+        "optimisers": [o.state_dict() for o in optimisers],
+        "state": state,
+    }
+    try:
+        checkpoint.save(file, held)
+    except OSError as error:
+        raise TrainingError(
+            f"{file}: the checkpoint of step {step} could not be written: {error}\n  known: the one before it is "
+            "whole\n  fix: free some space and run the same command again"
+        ) from error
+
+
+@torch.no_grad()
+def _look(task: Task, module: nn.Module, weights: Mapping[str, Tensor], valid: Survey, fabric: Any) -> Score:
+    """The score on the validation fold with these weights; the module keeps its own."""
+    own = {n: v.clone() for n, v in module.state_dict().items()}
+    module.load_state_dict(weights)
+    module.eval()
+    scores, counts = [], []
+    for i in range(0, len(valid), 256):
+        sample = valid.gather(slice(i, i + 256), truth=task.targets).to(fabric.device)
+        with fabric.autocast():
+            outputs = module(sample)
+        scores.append(task.score(cast(nn.Module, module.head), outputs, sample))
+        counts.append(len(sample))
+    module.load_state_dict(own)
+    value = sum(s.value * n for s, n in zip(scores, counts, strict=True)) / sum(counts)
+    return replace(scores[0], value=value)
+
+
+def _record(
+    state: dict[str, Any],
+    score: Score,
+    weights: Mapping[str, Tensor],
+    losses: list[float],
+    run: plan.Run,
+    train: Survey,
+    lr: float,
+) -> None:
+    sign = 1 if score.better == "lower" else -1
+    better = math.isfinite(score.value) and (state["best"] is None or sign * score.value < sign * state["best"])
+    if better or state["best_state"] is None:
+        state["best"] = score.value if math.isfinite(score.value) else None
+        state["best_state"] = {n: v.detach().clone() for n, v in weights.items()}
+    state["waits"] = 0 if better else state["waits"] + 1
+    if state["waits"] and state["waits"] % 3 == 0:
+        state["drops"] += 1  # of the plateau schedule
+    seen = state["step"] * run.settings["batch"] / len(train)
+    state["history"].append(
+        {
+            "step": state["step"],
+            "epoch": round(seen, 4),
+            "loss": float(np.mean(losses)) if losses else None,
+            score.name: score.value,
+            "lr": lr,
+            "seconds": round(state["seconds"], 3),
+        }
+    )
+
+
+def _spread(n: int, most: int) -> np.ndarray:
+    """At most `most` positions, evenly spread over n."""
+    return np.unique(np.linspace(0, n - 1, min(n, most)).astype(np.int64))
+
+
+def _seed(value: int) -> None:
+    torch.manual_seed(value & (2**63 - 1))
