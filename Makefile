@@ -32,7 +32,7 @@ docs: $(READY)
 $(READY): pyproject.toml requirements.lock
 	@command -v $(PYTHON) >/dev/null || { echo "no $(PYTHON) here: install Python 3.11 or newer, or: make PYTHON=/path/to/python" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-	  echo "deepsky needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1)." >&2; \
+	  echo "deepsky needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1 | head -n 1)." >&2; \
 	  echo "  fix: make PYTHON=python3.11 (or wherever a newer one lies)" >&2; exit 1; }
 	@test -x $(BIN)/python || { echo "making .venv ..."; $(PYTHON) -m venv .venv; }
 	@echo "installing torch $(TORCH) ..."

@@ -27,15 +27,22 @@ def _nodes(path: Path) -> Iterator[ast.AST]:
     return ast.walk(ast.parse(path.read_text(encoding="utf-8"), filename=str(path)))
 
 
+def _body(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Lines below signature and docstring: long lists of arguments and their description make nothing hard to read."""
+    first = function.body[1 if ast.get_docstring(function) and len(function.body) > 1 else 0]
+    return (function.end_lineno or 0) - first.lineno + 1
+
+
 @each_file
 def test_files_and_functions_are_small(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 400, "a file holds one thing: split it"
-    long = [
-        f"{node.name} ({node.end_lineno - node.lineno + 1} lines)"
-        for node in _nodes(path)
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and (node.end_lineno or 0) - node.lineno >= 80
-    ]
-    assert not long
+    functions = [n for n in _nodes(path) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+    assert not [f"{f.name} ({_body(f)} lines)" for f in functions if _body(f) > 80]
+
+
+def test_every_folder_is_a_package() -> None:
+    """Without ``__init__.py`` the checks of imports and types pass over a folder in silence."""
+    assert not sorted({str(p.parent.relative_to(SOURCE)) for p in FILES if not (p.parent / "__init__.py").exists()})
 
 
 @each_file
@@ -164,3 +171,30 @@ def test_nothing_that_is_imported_is_missing_from_the_requirements() -> None:
                 if name not in sys.stdlib_module_names | {"deepsky"} and package not in required:
                     missing.add(f"{path.relative_to(SOURCE)}: {name}")
     assert not missing, "import optional packages inside the function, with errors.need(module, extra)"
+
+
+# -- the tests themselves -------------------------------------------------------------------------------------
+def test_tests_run_on_one_thread() -> None:
+    import torch
+
+    assert torch.get_num_threads() == 1
+
+
+def test_a_test_that_changes_the_process_fails(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text((ROOT / "tests" / "conftest.py").read_text())
+    (tmp_path / "test_it.py").write_text(
+        "import os, numpy as np, torch\n"
+        "def test_innocent(): torch.ones(1)\n"
+        "def test_dtype(): torch.set_default_dtype(torch.float64)\n"
+        "def test_threads(): torch.set_num_threads(2)\n"
+        "def test_gradients(): torch.set_grad_enabled(False)\n"
+        "def test_numpy(): np.seterr(all='raise')\n"
+        "def test_folder(tmp_path): os.chdir(tmp_path)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--rootdir", str(tmp_path),
+         "-c", "/dev/null", str(tmp_path)],
+        capture_output=True, text=True, cwd=tmp_path, check=False,
+    )  # fmt: skip
+    assert "6 passed, 5 errors" in done.stdout, done.stdout
+    assert "default dtype: torch.float32 -> torch.float64" in done.stdout
