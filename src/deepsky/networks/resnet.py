@@ -44,7 +44,7 @@ DEPTHS = {
 
 
 class Block(nn.Module):
-    """Norm, activation, convolution, two or three times; added to the input, or to a 1x1 layer where the shape changes."""
+    """Norm, activation, convolution, twice or thrice; added to the input, or to a 1x1 layer where the shape changes."""
 
     def __init__(
         self,
