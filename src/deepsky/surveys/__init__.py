@@ -1,0 +1,1 @@
+"""Readers: one file is one kind of input (see `deepsky.source`)."""

@@ -1,0 +1,231 @@
+"""Folder of JPEG, PNG or TIFF images.
+
+Pixels are stored as they are (8 or 16 bits, or float): no flux scale and no noise is known of them, and the report says
+so. Row 0 of the picture is row 0 of the array.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+from deepsky.errors import InputError
+from deepsky.gate import check_image
+from deepsky.schema import Column, ImageSchema, Role, Schema
+from deepsky.source import Block, Rejected
+from deepsky.surveys import _scan
+from deepsky.surveys._scanned import Scanned, as_size, block, one_shape, place, sample_rows
+
+# what Pillow calls a picture -> how it is read, and what it is stored as
+MODES = {"1": ("L", "uint8"), "L": ("L", "uint8"), "LA": ("L", "uint8"), "P": ("RGB", "uint8"), "RGB": ("RGB", "uint8"),
+         "RGBA": ("RGB", "uint8"), "PA": ("RGB", "uint8"), "CMYK": ("RGB", "uint8"), "YCbCr": ("RGB", "uint8"),
+         "I;16": ("I;16", "uint16"), "I;16B": ("I;16", "uint16"), "I;16L": ("I;16", "uint16"), "I": ("I", "int32"),
+         "F": ("F", "float32")}  # fmt: skip
+ALPHA = {"LA", "RGBA", "PA"}
+
+
+def claims(path: Path) -> bool:
+    """A folder in which pictures are the most frequent files, or one picture."""
+    found = _scan.dominant(path)
+    return found is not None and found[0] == "image"
+
+
+def open(
+    path: _scan.Paths,
+    *,
+    size: int | tuple[int, int] | None = None,
+    bands: Sequence[str] | None = None,
+    pixel_scale: float | None = None,
+    class_folders: bool = True,
+    name: str = "",
+) -> ImageFiles:
+    """Understand a folder of pictures.
+
+    Parameters
+    ----------
+    path : folder (with subfolders), glob pattern, list of files, or one file.
+    size : (y, x) [pixel], or one number for both: every image is cropped or padded about its centre.
+    bands : names in place of R, G, B or grey.
+    pixel_scale : [arcsec]; pictures do not say it.
+    class_folders : take the label ``class`` from the folders, where every object lies in one.
+    name : of the survey, by default that of the folder.
+
+    Raises
+    ------
+    InputError : nothing to read, shapes that differ while no size is given, or 8-bit among 16-bit pictures.
+    """
+    files = _scan.find(path, "image")
+    look = sample_rows(len(files.names))
+    seen: Counter[str] = Counter()
+    shapes = []
+    for i in look:
+        try:
+            mode, shape = _header(files.root / files.names[i])
+        except InputError:
+            continue  # set aside by `read`, where it can be counted
+        seen[mode] += 1
+        shapes.append(shape)
+    if not shapes:
+        _header(files.root / files.names[0])
+        raise InputError("no picture here can be read", file=files.root)
+    mode, notes = _common(seen, files.root)
+    target = as_size(size) or one_shape(shapes, files.root)
+    names = tuple(bands) if bands else (("R", "G", "B") if mode == "RGB" else ("grey",))
+    if len(names) != (3 if mode == "RGB" else 1):
+        raise InputError(
+            "wrong number of bands", file=files.root, found=names, expected="R, G, B" if mode == "RGB" else "one"
+        )
+    padded = bool((np.asarray(shapes) < target).any())
+    ids, id_notes = _scan.unique_ids(files.names)
+    listing: dict[str, list[str]] = {"id": ids, "_file": list(files.names)}
+    columns = {"saturated": Column("float32", description="fraction of values at the largest that the file can hold")}
+    if id_notes:
+        listing["name"] = [_scan.stem(n) for n in files.names]
+        columns["name"] = Column("string", description="file name; it repeats in other folders")
+    folders, folder_notes = _scan.folder_columns([tuple(n.split("/")[:-1]) for n in files.names])
+    for column, values in folders.items() if class_folders else ():
+        role: Role = "label" if column == "class" else "scalar"
+        listing[column] = values
+        columns[column] = Column(
+            "string", role=role, classes=tuple(sorted(set(values))), description="from the folders"
+        )
+    image = ImageSchema(names, target, pixel_scale=pixel_scale, ivar="pixel" if padded else "object",
+                        dtype=next(d for m, d in MODES.values() if m == mode))  # fmt: skip
+    schema = Schema(
+        name or files.root.name, {"image": image}, columns, source=str(path), reader="images",
+        notes=(*files.notes(), *id_notes, *(folder_notes if class_folders else ()), *notes,
+               "pictures carry no noise and no flux scale: S/N is not known; row 0 is the first row of the file"),
+    )  # fmt: skip
+    return ImageFiles(str(path), schema, pa.table(listing), files.root, mode, size is not None)
+
+
+def _header(path: Path) -> tuple[str, tuple[int, int]]:
+    """Mode and (y, x) of a picture, after the gate."""
+    check_image(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path) as picture:
+                return picture.mode, (picture.height, picture.width)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise InputError(
+            f"not a picture that Pillow reads: {error}", file=path, fix="convert it to PNG or FITS"
+        ) from error
+
+
+def _common(seen: Counter[str], root: Path) -> tuple[str, tuple[str, ...]]:
+    """How all pictures are read: colour if any is; and what was decided."""
+    unknown = [m for m in seen if m not in MODES]
+    if unknown:
+        raise InputError("pictures of a mode that has no reader", file=root, found=", ".join(unknown), known=MODES,
+                         fix="convert them to PNG or FITS")  # fmt: skip
+    read = Counter(dict.fromkeys({MODES[s][0] for s in seen}, 0))
+    for mode, n in seen.items():
+        read[MODES[mode][0]] += n
+    notes = []
+    if seen.keys() & ALPHA:
+        notes.append("transparency was dropped")
+    if set(read) == {"L", "RGB"}:
+        notes.append(f"{read['L']} of {read.total()} pictures are grey: their values stand in all three bands")
+        return "RGB", tuple(notes)
+    if len(read) > 1:
+        raise InputError("pictures of different depth", file=root, found=", ".join(f"{n} {m}" for m, n in read.items()),
+                         expected="one kind", fix="put them into folders of their own")  # fmt: skip
+    return next(iter(read)), tuple(notes)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class ImageFiles(Scanned):
+    """Pictures below `root`, all read in one `mode` of Pillow's; `resize` crops or pads them."""
+
+    root: Path
+    mode: str
+    resize: bool
+
+    def scan(self) -> tuple[pa.Table, tuple[Rejected, ...]]:
+        """The listing with the positions that the file names carry."""
+        image = self.schema.observations["image"]
+        places = [_scan.position_in_name(name) or (np.nan, np.nan) for name in self.listing["_file"].to_pylist()]
+        sky = np.asarray(places, dtype=np.float64).reshape(-1, 2)
+        pixels = int(np.prod(image.shape))
+        nbytes = pixels * np.dtype(image.dtype).itemsize + (pixels if image.ivar == "pixel" else 4)
+        table = self.listing.append_column("ra", pa.array(sky[:, 0])).append_column("dec", pa.array(sky[:, 1]))
+        return table.append_column("bytes", pa.array(np.full(len(sky), nbytes, np.int64))), ()
+
+    def read(self, items: pa.Table) -> Block:
+        """Decode the pictures of some rows; one that is broken, blank or of another shape is set aside."""
+        image = self.schema.observations["image"]
+        assert isinstance(image, ImageSchema)
+        ids: list[str] = []
+        saturated: list[float] = []
+        rejected = []
+        flux: list[np.ndarray] = []
+        ivar: list[np.ndarray] = []
+        for name, file in zip(items["id"].to_pylist(), items["_file"].to_pylist(), strict=True):
+            try:
+                pixels, seen = self._one(self.root / file, image)
+            except InputError as error:
+                rejected.append(Rejected(name, str(error), file))
+                continue
+            top = np.iinfo(pixels.dtype).max if pixels.dtype.kind == "u" else None
+            saturated.append(0.0 if top is None else float((pixels == top).mean()))
+            ids.append(name)
+            flux.append(pixels)
+            ivar.append(seen)
+        none = np.zeros(0, np.float32) if image.ivar == "object" else np.zeros((0, *image.shape), np.uint8)
+        empty = {"image.flux": np.zeros((0, *image.shape), image.dtype), "image.ivar": none}
+        return block(ids, {"image.flux": flux, "image.ivar": ivar}, {"saturated": saturated}, rejected, empty)
+
+    def _one(self, path: Path, image: ImageSchema) -> tuple[np.ndarray, np.ndarray]:
+        """(band, y, x) pixels and their ivar in the schema's storage."""
+        mode, shape = _header(path)
+        if mode not in MODES or (MODES[mode][0] != self.mode and not (self.mode == "RGB" and MODES[mode][0] == "L")):
+            raise InputError("a picture of another mode", file=path, found=mode, expected=self.mode)
+        try:
+            with Image.open(path) as picture:
+                raw = np.asarray(picture if mode == self.mode else picture.convert(self.mode))
+        except (OSError, ValueError, SyntaxError) as error:
+            raise InputError(f"the picture is broken: {error}", file=path, fix="download it again") from error
+        pixels = np.ascontiguousarray(raw.transpose(2, 0, 1) if raw.ndim == 3 else raw[None], dtype=image.dtype)
+        low, high = pixels.min(), pixels.max()
+        if low == high:
+            raise InputError("a constant picture", file=path, found=f"every value is {low}", expected="an image")
+        if not np.isfinite(pixels).all():
+            raise InputError("values that are not finite", file=path, found=f"{(~np.isfinite(pixels)).sum()} of them",
+                             fix="pictures have no mask: write FITS")  # fmt: skip
+        if shape != image.size and (
+            not self.resize or (image.ivar == "object" and (np.array(shape) < image.size).any())
+        ):
+            raise InputError(
+                "a picture of another shape", file=path, found=shape, expected=image.size, fix="give a size"
+            )
+        placed, inside = place(pixels, image.size)
+        if image.ivar == "object":
+            return placed, np.ones((), np.float32)
+        seen = np.zeros(image.shape, np.uint8)
+        seen[:, inside[0], inside[1]] = 1
+        return placed, seen
+
+
+def example(path: Path) -> Path:
+    """Write twelve made-up discs and rings of 24x24 pixels as PNG, in a folder a class; return the folder."""
+    rng = np.random.default_rng(1)
+    y, x = np.mgrid[:24, :24] - 11.5
+    for i in range(12):
+        kind = ("disc", "ring")[i % 2]
+        r = np.hypot(x, y * rng.uniform(1, 1.5))
+        shape = np.exp(-r / 4) if kind == "disc" else np.exp(-0.5 * ((r - 6) / 1.5) ** 2)
+        pixels = 20 + 200 * shape[..., None] * rng.uniform(0.5, 1, 3) + rng.normal(0, 4, (24, 24, 3))
+        folder = path / "pictures" / kind
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / f"object{i:02d}.png")
+    return path / "pictures"
