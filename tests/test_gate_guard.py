@@ -50,9 +50,7 @@ def test_results_come_in_the_order_of_the_items(workers: int) -> None:
 
 def test_order_is_kept_when_items_finish_out_of_order() -> None:
     items = [(0, 0.3), *((n, 0.0) for n in range(1, 8))]
-    start = time.monotonic()
     assert [r for _, r in run_guarded(gate_readers.slowly, items, workers=2)] == list(range(8))
-    assert time.monotonic() - start < 5
 
 
 def test_workers_live_long_and_have_one_thread() -> None:
@@ -94,20 +92,20 @@ def test_bad_luck_is_told_from_poison(tmp_path: Path) -> None:
 def test_a_hang_ends_at_the_time_limit() -> None:
     start = time.monotonic()
     items = [("fine",), ("hang",), ("fine",)]
-    results = [r for _, r in run_guarded(gate_readers.ill, items, workers=1, timeout_s=0.3)]
+    results = [r for _, r in run_guarded(gate_readers.ill, items, workers=1, timeout_s=0.5)]
     assert results[0] == results[2] == "fine"
     error = results[1]
     assert isinstance(error, InputError)
-    assert (error.found, error.expected) == ("more than 0.3 s, twice", "at most 0.3 s")
-    assert 0.6 < time.monotonic() - start < 20
+    assert (error.found, error.expected) == ("more than 0.5 s, twice", "at most 0.5 s")
+    assert 1.0 < time.monotonic() - start < 20
 
 
 def test_a_slow_consumer_costs_no_item() -> None:
     """The clock is the worker's: results that wait for the caller are not late."""
     results = []
-    for _, result in run_guarded(gate_readers.slowly, [(n, 0.01) for n in range(4)], workers=1, timeout_s=0.3):
+    for _, result in run_guarded(gate_readers.slowly, [(n, 0.01) for n in range(4)], workers=1, timeout_s=0.6):
         results.append(result)
-        time.sleep(0.5)
+        time.sleep(0.7)
     assert results == [0, 1, 2, 3]
 
 
@@ -197,6 +195,7 @@ for number, result in run_guarded(gate_readers.slowly, [(n, 3600.0 if n else 0.0
 """
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the workers are looked for in /proc")
 @pytest.mark.parametrize(("sign", "timeout"), [(signal.SIGINT, 60.0), (signal.SIGKILL, 0.5)])
 def test_nothing_survives_the_parent(sign: signal.Signals, timeout: float) -> None:
     """On Ctrl-C the workers end at once; those of a killed parent at their time limit. No `__main__` guard needed."""

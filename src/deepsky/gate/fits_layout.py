@@ -55,8 +55,8 @@ class FitsHdu:
 
     @property
     def scale(self) -> tuple[float, float]:
-        """(BSCALE, BZERO): pixel value = BSCALE * stored + BZERO."""
-        return check_scale(self.header, Place("", self.index), "BSCALE", "BZERO")
+        """(BSCALE, BZERO): pixel value = BSCALE * stored + BZERO; 1 and 0 where the header has none."""
+        return check_scale(self.header, Place("(header)", self.index), "BSCALE", "BZERO")
 
 
 @final
