@@ -14,6 +14,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -57,10 +58,12 @@ class Source(ABC):
     ----------
     path : what was opened, in words for messages.
     schema : what its objects will be; the reader's decisions stand in its notes.
+    guarded : whether `read` runs in child processes with limits; False for what is in memory or our own.
     """
 
     path: str
     schema: Schema
+    guarded: ClassVar[bool] = True
 
     @abstractmethod
     def items(self) -> pa.Table:

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from deepsky.store.tile import Part, verify, write_tile
 from deepsky.store.tiling import TILE_BYTES, Cell, plan
-from deepsky.store.writer import finish, start, write, write_index
+from deepsky.store.writer import finish, start, write
 
-__all__ = ["TILE_BYTES", "Cell", "Part", "finish", "plan", "start", "verify", "write", "write_index", "write_tile"]
+__all__ = ["TILE_BYTES", "Cell", "Part", "finish", "plan", "start", "verify", "write", "write_tile"]

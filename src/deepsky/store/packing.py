@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +11,7 @@ import torch
 from deepsky.errors import InputError
 from deepsky.sample import Image, Observation, Row, Sample, Truth
 from deepsky.schema import Column, ImageSchema, ObservationSchema, RowSchema, Schema
+from deepsky.units import cast, power_of_ten, scaled_unit, stored_ivar, unit_factor
 
 PARTS = {"vector": ("_x", "_y"), "spin2": ("1", "2")}
 
@@ -105,6 +104,8 @@ def pack(sample: Sample, schema: Schema) -> tuple[dict[str, np.ndarray], pa.Tabl
                 arrays[f"{name}.psf"] = part.psf.numpy().astype(np.float32)
             if "pixel_scale" in schema.columns:
                 columns["pixel_scale"] = part.pixel_scale.expand(len(sample)).double().numpy()
+        if bool((~torch.isfinite(part.flux) & part.measured).any()):
+            raise InputError("a flux that is not finite where ivar > 0", found=name, expected="ivar = 0 there")
         arrays[f"{name}.flux"] = cast(part.flux.double().numpy() * factor, rule.dtype)
         arrays[f"{name}.ivar"] = stored_ivar(part.ivar.double().numpy() / factor**2, part.flux.shape, rule)
     for name, truth in sample.truth.items():
@@ -131,102 +132,3 @@ def _truth_values(name: str, truth: Truth) -> Mapping[str, np.ndarray | pa.Array
         if truth.limit is not None and i == 0:
             out[f"{name}_limit"] = truth.limit[pick].to(torch.int8).numpy()
     return out
-
-
-def stored_ivar(ivar: np.ndarray, shape: tuple[int, ...], rule: ObservationSchema) -> np.ndarray:
-    """Inverse variance in the schema's storage, float32, refused where it is no inverse variance.
-
-    Raises
-    ------
-    InputError : it is negative, infinite or NaN, or finer than the schema's storage.
-    """
-    if not np.isfinite(ivar).all() or (ivar < 0).any():
-        raise InputError("ivar is not an inverse variance", found=_worst(ivar), expected="finite, 0 where not measured")
-    out = ivar.astype(np.float32)
-    if not np.isfinite(out).all():
-        raise InputError("ivar does not fit float32", found=float(ivar.max()), expected="less than 3e38",
-                         fix="give the flux in a unit in which it is of order one")  # fmt: skip
-    if rule.ivar == "pixel":
-        return np.ascontiguousarray(np.broadcast_to(out.reshape(*out.shape, *(1,) * (len(shape) - out.ndim)), shape))
-    keep = 2 if rule.ivar == "band" else 1
-    out = out.reshape(*out.shape, *(1,) * (len(shape) - out.ndim))
-    if max(out.shape[keep:], default=1) > 1:
-        raise InputError("ivar varies too finely", found=out.shape, expected=f"one value for each {rule.ivar}")
-    target = (shape[0], *shape[1:keep])
-    return np.ascontiguousarray(np.broadcast_to(out.reshape(out.shape[:keep]), target))
-
-
-def _worst(ivar: np.ndarray) -> str:
-    bad = ivar[~np.isfinite(ivar) | (ivar < 0)]
-    return f"{bad.flat[0]} and {bad.size - 1} more"
-
-
-def cast(values: np.ndarray, dtype: str) -> np.ndarray:
-    """Values in another type, refused where it cannot hold them.
-
-    Raises
-    ------
-    InputError : a finite value becomes infinite or wraps around.
-    """
-    kind = np.dtype(dtype)
-    if kind.kind == "f":
-        with np.errstate(over="ignore"):
-            out = np.nan_to_num(values, nan=0.0, posinf=np.inf, neginf=-np.inf).astype(kind)
-        if not np.isfinite(out).all():
-            raise InputError(f"a flux does not fit {dtype}", found=float(np.abs(values).max()),
-                             expected=f"<= {np.finfo(kind).max}", fix="dtype='float32'")  # fmt: skip
-        return np.asarray(out)
-    bounds = np.iinfo(kind)
-    if values.size and (np.nanmin(values) < bounds.min or np.nanmax(values) > bounds.max):
-        raise InputError(f"a flux does not fit {dtype}", found=f"{values.min()} to {values.max()}",
-                         expected=f"{bounds.min} to {bounds.max}", fix="dtype='float32'")  # fmt: skip
-    return np.asarray(values.astype(kind))
-
-
-# -- units ------------------------------------------------------------------------------------------------
-def power_of_ten(flux: np.ndarray, ivar: np.ndarray | None = None) -> int:
-    """The exponent that brings the median of abs(flux) to order one, 0 where it lies within [1e-3, 1e4]."""
-    good = np.isfinite(flux) & (flux != 0)
-    if ivar is not None:
-        good &= np.broadcast_to(ivar, flux.shape) > 0
-    if not good.any():
-        return 0
-    median = float(np.median(np.abs(flux[good])))
-    return 0 if 1e-3 <= median <= 1e4 or median == 0 else round(math.log10(median))
-
-
-def scaled_unit(unit: str, exponent: int) -> str:
-    """The unit times a power of ten, as an astropy string."""
-    if exponent == 0:
-        return unit
-    from astropy import units as u
-
-    try:
-        return str((u.Unit(f"1e{exponent}") * u.Unit(unit or "")).to_string())
-    except ValueError:  # a name that astropy does not know, such as "nanomaggy" of an unknown survey
-        return f"1e{exponent} {unit}"
-
-
-def unit_factor(unit: str, to: str) -> float:
-    """What a number in `unit` is multiplied with to be in `to`.
-
-    Raises
-    ------
-    InputError : the units do not convert into each other.
-    """
-    if unit == to:
-        return 1.0
-    if to.endswith(f" {unit}") and to.startswith("1e"):
-        return 10.0 ** -int(to.split(" ", 1)[0][2:])
-    from astropy import units as u
-
-    try:
-        return float(u.Unit(unit or "").to(u.Unit(to or "")))
-    except (ValueError, u.UnitConversionError, TypeError) as error:
-        raise InputError("a unit that does not convert", found=unit or "(none)", expected=to or "(none)",
-                         fix="give the unit of the source: --unit nJy") from error  # fmt: skip
-
-
-def split_columns(schema: Schema, more: Mapping[str, Column]) -> Schema:
-    """The schema with more columns."""
-    return replace(schema, columns={**schema.columns, **more})

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import final
 
@@ -16,6 +15,7 @@ import pyarrow.parquet as pq
 from deepsky.errors import InputError
 from deepsky.io import TEMPORARY, read_json, sha256, sync_folder, write_json
 from deepsky.survey import Survey
+from deepsky.units import checksums
 
 ROWS, SUMS = "rows.parquet", "checksums.json"
 Part = tuple[Mapping[str, np.ndarray], pa.Table]
@@ -38,6 +38,8 @@ class _Growing:
 
     def append(self, block: np.ndarray) -> None:
         """Add (n, ...) rows at the end."""
+        if block.dtype != self._dtype:  # a cast here would be silent
+            raise InputError("arrays of one survey differ in type", found=block.dtype, expected=self._dtype)
         if block.shape[1:] != self._shape:
             raise InputError("arrays of one survey differ in shape", found=block.shape[1:], expected=self._shape,
                              fix="give a size: --size N crops or pads every image to N pixels")  # fmt: skip
@@ -53,13 +55,14 @@ class _Growing:
         self._file.close()
 
 
-def write_tile(folder: Path, parts: Iterable[Part]) -> int:
+def write_tile(folder: Path, parts: Iterable[Part], beside: Callable[[Path], None] | None = None) -> int:
     """Write one tile from its parts, and let it appear under its name when it is whole.
 
     Parameters
     ----------
     folder : of the tile; nothing is done where it exists already.
     parts : arrays by name (n, ...), with a table of n rows: id, ra, dec and scalar columns.
+    beside : called with the folder after the last part, to write what else belongs to the tile.
 
     Returns
     -------
@@ -80,7 +83,9 @@ def write_tile(folder: Path, parts: Iterable[Part]) -> int:
                 if name not in files:
                     files[name] = _Growing(draft / f"{name}.npy", block)
                 files[name].append(block)
-            tables.append(table.append_column("crc", pa.array(checksums(arrays), pa.uint32())))
+            if "crc" not in table.column_names:
+                table = table.append_column("crc", pa.array(checksums(arrays), pa.uint32()))
+            tables.append(table)
     finally:
         for file in files.values():
             file.close()
@@ -89,22 +94,12 @@ def write_tile(folder: Path, parts: Iterable[Part]) -> int:
     )
     pq.write_table(table, draft / ROWS)
     write_json(draft / SUMS, {name: sha256(draft / f"{name}.npy") for name in sorted(files)})
+    if beside is not None:
+        beside(draft)
     sync_folder(draft)
     draft.rename(folder)
     sync_folder(folder.parent)
     return int(table.num_rows)
-
-
-def checksums(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
-    """(n,) uint32 CRC-32 of the bytes of each object, in the order of the arrays' names."""
-    blocks = [np.ascontiguousarray(arrays[name]) for name in sorted(arrays)]
-    out = np.zeros(len(blocks[0]), np.uint32)
-    for i in range(len(out)):
-        value = 0
-        for block in blocks:
-            value = zlib.crc32(block[i].data if block.ndim > 1 else block[i : i + 1].data, value)
-        out[i] = value
-    return out
 
 
 def verify(survey: Survey) -> Iterator[str]:

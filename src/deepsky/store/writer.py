@@ -19,9 +19,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from deepsky import folds as fold_rules
+from deepsky import labels as label_layer
 from deepsky.constants import SURVEY_FORMAT
 from deepsky.errors import InputError
-from deepsky.io import LOCK, TEMPORARY, atomic_write, blake_keys, read_json, write_json
+from deepsky.io import LOCK, TEMPORARY, blake_keys, read_json, write_json
 from deepsky.sample import Sample
 from deepsky.schema import Schema
 from deepsky.store.packing import describe, pack
@@ -29,7 +30,6 @@ from deepsky.store.tile import ROWS, SUMS, Part, write_tile
 from deepsky.store.tiling import TILE_BYTES, plan
 from deepsky.survey import Survey, Tile
 
-RESERVED = ("id", "key", "ra", "dec", "tile", "row", "group", "fold", "crc")
 PLAN = "plan.json"
 
 
@@ -159,13 +159,21 @@ def _retile(draft: Path, names: list[str], tables: list[pa.Table], to: Path, lim
     return [cell.name for cell in cells]
 
 
-def finish(to: Path, schema: Schema, names: Iterable[str], *, folds: Mapping[str, Any] | None = None) -> Survey:
-    """Write the index and then ``schema.json`` of a folder whose tiles are all there.
+def finish(
+    to: Path,
+    schema: Schema,
+    names: Iterable[str],
+    *,
+    folds: Mapping[str, Any] | None = None,
+    notes: Iterable[str] = (),
+) -> Survey:
+    """Write the index and then ``schema.json`` of a folder whose tiles, and labels if any, are all there.
 
     Parameters
     ----------
     names : of the tiles, in the order of the index; those without objects are dropped.
     folds : arguments of `deepsky.folds.columns`; None leaves the survey without folds.
+    notes : added to those of the schema.
 
     Raises
     ------
@@ -180,9 +188,7 @@ def finish(to: Path, schema: Schema, names: Iterable[str], *, folds: Mapping[str
         if table.num_rows == 0:
             continue
         tile = pa.DictionaryArray.from_arrays(np.zeros(table.num_rows, np.int32), pa.array([name], pa.string()))
-        place = pa.table({"tile": tile, "row": pa.array(np.arange(table.num_rows), pa.int64())})
-        for column in place.column_names:
-            table = table.append_column(column, place[column])
+        table = table.append_column("tile", tile).append_column("row", pa.array(np.arange(len(table)), pa.int64()))
         tables.append(table)
         tiles.append(Tile(name, start_row, table.num_rows))
         start_row += table.num_rows
@@ -190,33 +196,24 @@ def finish(to: Path, schema: Schema, names: Iterable[str], *, folds: Mapping[str
         raise InputError("no object could be used", file=to)
     index = pa.concat_tables(tables, promote_options="permissive")
     index = index.append_column("key", pa.array(blake_keys(index["id"].to_pylist())))
+    schema = replace(schema, notes=(*schema.notes, *notes))
     survey = Survey(to, schema, tuple(tiles), index, np.arange(start_row, dtype=np.int64))
     if folds is not None:
-        survey = fold_rules.with_folds(survey, **folds)
-    write_index(survey)
-    write_schema(survey)
-    clean(to)
+        whole = survey.with_columns(*label_layer.joined(to, index["id"]))
+        index = fold_rules.write(to, index, fold_rules.columns(whole, **folds))
+    fold_rules.write_index(to, index)
+    _write_schema(survey)
+    _clean(to)
     return Survey.load(to)
 
 
-def write_index(survey: Survey) -> None:
-    """Write the index of a whole survey, without its labels."""
-    labels = [n for n, c in survey.schema.columns.items() if c.role == "label"]
-    index = survey.index.drop_columns([n for n in labels if n in survey.index.column_names]).unify_dictionaries()
-    front = [n for n in RESERVED if n in index.column_names]
-    index = index.select(front + [n for n in index.column_names if n not in front]).combine_chunks()
-    atomic_write(survey.path / "index.parquet", lambda file: pq.write_table(index, file, row_group_size=1 << 17))
-
-
-def write_schema(survey: Survey) -> None:
+def _write_schema(survey: Survey) -> None:
     """Write ``schema.json``: from now on the survey is finished."""
-    columns = {n: c for n, c in survey.schema.columns.items() if c.role != "label"}
-    schema = replace(survey.schema, columns=columns)
-    data = {"format": SURVEY_FORMAT, **schema.json(), "tiles": [[t.name, t.count] for t in survey.tiles]}
-    write_json(survey.path / "schema.json", {**data, "hash": fingerprint(survey)})
+    data = {"format": SURVEY_FORMAT, **survey.schema.json(), "tiles": [[t.name, t.count] for t in survey.tiles]}
+    write_json(survey.path / "schema.json", {**data, "hash": _fingerprint(survey)})
 
 
-def fingerprint(survey: Survey) -> str:
+def _fingerprint(survey: Survey) -> str:
     """Hash of what the arrays hold, of the objects' keys and of what the numbers mean."""
     meaning = {n: asdict(o) for n, o in survey.schema.observations.items()}
     digest = hashlib.sha256(json.dumps(meaning, sort_keys=True).encode())
@@ -226,7 +223,7 @@ def fingerprint(survey: Survey) -> str:
     return digest.hexdigest()[:32]
 
 
-def clean(to: Path) -> None:
+def _clean(to: Path) -> None:
     """Remove what only an unfinished survey needs."""
     for path in [*to.glob(f"tiles/*/{ROWS}"), *to.glob("tiles/*/rejected.parquet"), to / PLAN]:
         path.unlink(missing_ok=True)

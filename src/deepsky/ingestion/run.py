@@ -1,0 +1,302 @@
+"""ingest: from a source to a native survey, tile by tile, resumable, in bounded memory, in parallel."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from deepsky import labels as label_layer
+from deepsky import store
+from deepsky.constants import SURVEY_FORMAT
+from deepsky.errors import InputError
+from deepsky.gate import run_guarded
+from deepsky.ingestion.chunk import Chunk, Reading
+from deepsky.ingestion.chunk import read as read_chunk
+from deepsky.ingestion.opening import understand
+from deepsky.ingestion.prepare import Prepared, prepare
+from deepsky.io import atomic_write, lock_folder
+from deepsky.progress import Progress
+from deepsky.source import Rejected
+from deepsky.store import Cell, Part
+from deepsky.survey import Survey
+
+REJECTED = "rejected.parquet"
+AHEAD = 8  # chunks that wait for an earlier one
+MOST = 256  # objects in a chunk from files
+CHILD_MEMORY = 4 << 30
+_SIZES = {"": 1, "B": 1, "KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
+
+
+def ingest(
+    source: Any,
+    to: str | Path,
+    *,
+    labels: Any = None,
+    id_column: str | None = None,
+    extra_labels: str = "refuse",
+    catalogue: Any = None,
+    reader: str | None = None,
+    workers: int | None = None,
+    memory: str | int = "1GB",
+    max_rejected: float = 0.05,
+    tile_bytes: int = store.TILE_BYTES,
+    folds: Mapping[str, Any] | None = None,
+    quiet: bool = False,
+    **options: Any,
+) -> Survey:
+    """Turn any supported source into a native survey.
+
+    A stopped ingest goes on with the tiles that are missing when it is called again, and ends with the same bytes.
+
+    Parameters
+    ----------
+    source : path, glob pattern, list of files, arrays, table, or a `Source`.
+    to : the folder of the survey, new or left unfinished by the same call.
+    labels : table of labels (path, DataFrame, astropy Table, dict), joined by id or position before anything is read.
+    id_column : its column of ids, where that is not plain.
+    extra_labels : "refuse" or "ignore" labels of objects that the source does not hold.
+    catalogue : source table for full frames.
+    reader : name of a reader, where several could read the source (``deepsky list``).
+    workers : child processes that read; 0 reads in this one, without protection against files that crash a reader.
+    memory : budget of the objects on their way, e.g. "1GB".
+    max_rejected : the share of objects that may be set aside; a single one never stops an ingest.
+    tile_bytes : largest size of a tile.
+    folds : arguments of `deepsky.folds.columns`.
+    options : of the reader (`size`, `bands`, `pixel_scale`, `unit`, ...); an unknown one is an error.
+
+    Raises
+    ------
+    InputError : the source cannot be understood, an option is unknown, labels do not fit, too many objects are bad, or
+        the folder is in use.
+    """
+    made = understand(source, reader=reader, catalogue=catalogue, **options)
+    to = Path(to)
+    if (to / "schema.json").exists():
+        raise InputError("there is a survey here already", file=to, fix="name another folder, or delete this one")
+    budget = size_of(memory)
+    workers = (processors() if made.guarded else 0) if workers is None else workers if made.guarded else 0
+    prepared = prepare(made, guarded=workers > 0, memory_bytes=CHILD_MEMORY)
+    table = None
+    if labels is not None:  # before the long part: a label table that does not fit is known at once
+        known = [n for n in ("id", "object_id", "name", "ra", "dec") if n in prepared.items.column_names]
+        lost = [r.id for r in prepared.rejected]
+        table = label_layer.match(labels, prepared.items.select(known), id_column=id_column, extra=extra_labels,
+                                  also_known=lost)  # fmt: skip
+    with lock_folder(to):
+        return _ingest(prepared, to, table, workers, budget, max_rejected, tile_bytes, folds or {}, quiet)
+
+
+def _ingest(
+    prepared: Prepared,
+    to: Path,
+    labels: label_layer.Matched | None,
+    workers: int,
+    budget: int,
+    max_rejected: float,
+    tile_bytes: int,
+    folds: Mapping[str, Any],
+    quiet: bool,
+) -> Survey:
+    items = prepared.items
+    nbytes = items["bytes"].to_numpy()
+    cells = store.plan(items["ra"].to_numpy(), items["dec"].to_numpy(), nbytes, limit=tile_bytes)
+    store.start(to, _call(prepared, tile_bytes))
+    missing = [c for c in cells if not (to / "tiles" / c.name).exists()]
+    state = _State(prepared, len(items), max_rejected, list(prepared.rejected))
+    for cell in cells:
+        if cell not in missing:
+            state.count_rejected(_rejected_of(to / "tiles" / cell.name))
+    chunk_bytes = max(1, min(16 << 20, budget // (4 * (AHEAD + 2 * max(workers, 1)))))
+    most = MOST if prepared.source.guarded else 32 * MOST
+    reading = Reading(prepared.source, prepared.schema, prepared.factors, prepared.names)
+    jobs = [(cell, rows) for cell in missing for rows in _chunks(cell, nbytes, chunk_bytes, most)]
+    counts = Counter(cell.name for cell, _ in jobs)
+    with Progress(len(items), quiet=quiet, what="ingesting") as progress:
+        state.done = len(items) - sum(len(c.rows) for c in missing)
+        results = _read_all(reading, items, [rows for _, rows in jobs], workers)
+        for cell in missing:
+            bad: list[Rejected] = []
+            parts = _parts(results, counts[cell.name], bad, state, progress)
+            store.write_tile(to / "tiles" / cell.name, parts, beside=partial(_write_rejected, bad))
+    return _finish(prepared, to, cells, state.rejected, labels, folds)
+
+
+def _call(prepared: Prepared, tile_bytes: int) -> dict[str, Any]:
+    """What must be the same when an ingest goes on: the objects, what they become, and how they are cut."""
+    digest = hashlib.sha256()
+    for name in ("id", "ra", "dec", "bytes"):
+        digest.update(repr(prepared.items[name].to_pylist()).encode())
+    return {
+        "call": "ingest", "source": prepared.source.path, "objects": digest.hexdigest(), "tile_bytes": tile_bytes,
+        "factors": dict(prepared.factors), "schema": prepared.schema.json(), "format": SURVEY_FORMAT,
+    }  # fmt: skip
+
+
+def _parts(
+    results: Iterator[tuple[Chunk, ...]], count: int, bad: list[Rejected], state: _State, progress: Progress
+) -> Iterator[Part]:
+    """The next `count` pieces, for one tile; objects that were set aside go to `bad`."""
+    for _ in range(count):
+        for chunk in next(results):
+            bad.extend(chunk.rejected)
+            state.count_rejected(list(chunk.rejected))
+            many = chunk.table.num_rows + len(chunk.rejected)
+            state.done += many
+            progress.update(state.done, many)
+            yield chunk.arrays, chunk.table
+
+
+def _rejected_table(rejected: list[Rejected]) -> pa.Table:
+    names = ("id", "file", "reason")
+    return pa.table([[getattr(r, n) for r in rejected] for n in names], pa.schema([(n, pa.string()) for n in names]))
+
+
+def _write_rejected(rejected: list[Rejected], folder: Path) -> None:
+    if rejected:
+        pq.write_table(_rejected_table(rejected), folder / REJECTED)
+
+
+def _rejected_of(folder: Path) -> list[Rejected]:
+    rows = pq.read_table(folder / REJECTED).to_pylist() if (folder / REJECTED).exists() else []
+    return [Rejected(r["id"], r["reason"], r["file"]) for r in rows]
+
+
+def _finish(
+    prepared: Prepared,
+    to: Path,
+    cells: list[Cell],
+    rejected: list[Rejected],
+    labels: label_layer.Matched | None,
+    folds: Mapping[str, Any],
+) -> Survey:
+    """Labels, folds, index, rejected objects, and the schema last."""
+    shutil.rmtree(to / "labels", ignore_errors=True)  # of a call that was killed in this very function
+    notes = []
+    lost = {r.id for r in rejected}
+    for name in prepared.labels:
+        own = {"id": prepared.items["id"], name: prepared.items[name]}
+        column = prepared.source.schema.columns[name]
+        label_layer.write(to, label_layer.from_columns(own, {name: column}).without(lost), labeller="source")
+    if labels is not None:
+        label_layer.write(to, labels.without(lost))
+        notes += list(labels.notes)
+    if rejected:
+        table = _rejected_table(rejected)
+        atomic_write(to / REJECTED, lambda file: pq.write_table(table, file))
+        notes.append(f"{len(rejected):,} objects were set aside: see {REJECTED}")
+    return store.finish(to, prepared.schema, [c.name for c in cells], folds=folds, notes=notes)
+
+
+@final
+@dataclass
+class _State:
+    """How far an ingest has come."""
+
+    prepared: Prepared
+    total: int
+    max_rejected: float
+    rejected: list[Rejected] = field(default_factory=list)
+    done: int = 0
+
+    def count_rejected(self, more: list[Rejected]) -> None:
+        """Add objects that were set aside.
+
+        Raises
+        ------
+        InputError : they are too many.
+        """
+        self.rejected += more
+        total = self.total + len(self.prepared.rejected)
+        if len(self.rejected) > max(1.0, self.max_rejected * total):
+            common = Counter(_gist(r.reason) for r in self.rejected).most_common(4)
+            first = self.rejected[0]
+            words = "; ".join(f"{n:,} times: {reason}" for reason, n in common)
+            raise InputError(
+                "too many objects cannot be used", file=self.prepared.source.path,
+                found=f"{len(self.rejected):,} of {total:,} so far. {words}. First: {first.file or first.id}",
+                expected=f"at most {self.max_rejected:.1%}",
+                fix="mend the source, or allow more with --max-rejected 0.5 (a share)",
+            )  # fmt: skip
+
+
+def _gist(reason: str) -> str:
+    """A reason without the name of its file, so that the same fault in many files is counted as one."""
+    head, _, rest = reason.partition("\n")
+    gist = head.rsplit(": ", 1)[-1]
+    found = next((line.strip() for line in rest.splitlines() if line.strip().startswith("found:")), "")
+    return f"{gist} ({found})" if found and len(found) < 80 else gist
+
+
+def _chunks(cell: Cell, nbytes: np.ndarray, limit: int, most: int) -> Iterator[np.ndarray]:
+    number = (np.cumsum(nbytes[cell.rows]) - 1).clip(0) // limit
+    for piece in np.split(cell.rows, np.flatnonzero(np.diff(number)) + 1):
+        yield from (piece[i : i + most] for i in range(0, len(piece), most))
+
+
+def _read_all(reading: Reading, items: pa.Table, pieces: list[np.ndarray], workers: int) -> Iterator[tuple[Chunk, ...]]:
+    """The pieces in order; where one fails as a whole its objects are read one by one, so that the good ones live."""
+    jobs = (_job(items.take(rows)) for rows in pieces)
+    call = partial(read_chunk, reading)
+    answers = run_guarded(call, jobs, workers=workers, memory_bytes=CHILD_MEMORY, timeout_s=600, ahead=AHEAD)
+    for number, answer in answers:
+        if isinstance(answer, InputError):
+            yield tuple(_read_singly(call, items.take(pieces[number]), min(workers, 2)))
+        else:
+            yield (answer,)
+
+
+def _read_singly(call: Callable[..., Chunk], items: pa.Table, workers: int) -> Iterator[Chunk]:
+    singles = [_job(items.slice(i, 1)) for i in range(items.num_rows)]
+    answers = run_guarded(call, singles, workers=workers, memory_bytes=CHILD_MEMORY, timeout_s=120)
+    for number, answer in answers:
+        if isinstance(answer, InputError):
+            name = items["id"][number].as_py()
+            yield Chunk({}, pa.table({}), (Rejected(name, str(answer), singles[number][0]),))
+        else:
+            yield answer
+
+
+def _job(items: pa.Table) -> tuple[str, pa.Table]:
+    name = items["_file"][0].as_py() if "_file" in items.column_names else items["id"][0].as_py()
+    more = items.num_rows - 1
+    return (f"{name} and {more} more" if more else str(name)), items
+
+
+def size_of(memory: str | int) -> int:
+    """Bytes from "500MB", "1.5 GB" or a number.
+
+    Raises
+    ------
+    InputError : it cannot be read as a size.
+
+    >>> size_of("1.5 GB")
+    1610612736
+    """
+    if isinstance(memory, int):
+        return memory
+    found = re.fullmatch(r"([0-9.]+)\s*([KMGT]?B?)", memory.strip().upper())
+    try:
+        number, unit = (float(found[1]), found[2]) if found else (0.0, "")
+    except ValueError:
+        number, unit = 0.0, ""
+    if number <= 0:
+        raise InputError("not a size of memory", found=memory, expected='e.g. "500MB" or "2GB"')
+    return int(number * _SIZES[unit if unit in _SIZES else f"{unit}B"])
+
+
+def processors() -> int:
+    """How many processors this process may use, at most four: reading is bound by the disk beyond that."""
+    return max(1, min(4, len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1))

@@ -1,0 +1,264 @@
+"""From a table of labels to labels of a survey's objects: joined by id or position, checked, in long form."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from deepsky import registry
+from deepsky.errors import InputError
+from deepsky.labels import ids as by_id
+from deepsky.labels import positions as by_position
+from deepsky.schema import Column
+from deepsky.tables import as_table, is_path, unit_of
+
+EXTRA = ("refuse", "ignore")
+ABOUT = ("labeller", "date", "confidence")  # columns that describe a row and are no labels
+MAX_CLASSES = 200
+TURNS = re.compile(r"(pos(ition)?_?ang(le)?|pa|theta|phi|e[12]|g[12]|gamma_?[12]|d?[xy])(_|$)", re.IGNORECASE)
+ERRORS = ("{}_sigma", "{}_err", "{}_error", "e_{}")
+LONG = pa.schema([("id", pa.string()), ("name", pa.string()), ("value", pa.string()), ("labeller", pa.string()),
+                  ("date", pa.string()), ("confidence", pa.float64())])  # fmt: skip
+
+
+@final
+@dataclass(frozen=True)
+class Matched:
+    """Labels of objects that a survey holds.
+
+    Attributes
+    ----------
+    table : a row a label: id, name, value (as text), labeller, date, confidence.
+    columns : what each name is.
+    notes : what was decided and what was left out.
+    """
+
+    table: pa.Table
+    columns: Mapping[str, Column]
+    notes: tuple[str, ...] = ()
+
+    def without(self, lost: Iterable[str]) -> Matched:
+        """The labels of all objects but those that were set aside."""
+        gone = pa.array(sorted(lost), pa.string())
+        return replace(self, table=self.table.filter(pc.invert(pc.is_in(self.table["id"], value_set=gone))))
+
+
+def match(
+    labels: Any,
+    objects: pa.Table,
+    *,
+    id_column: str | None = None,
+    radius_arcsec: float | None = None,
+    extra: str = "refuse",
+    also_known: Iterable[str] = (),
+) -> Matched:
+    """Join a table of labels to objects.
+
+    Parameters
+    ----------
+    labels : path of a table, DataFrame, astropy Table, Arrow table or dict of columns.
+    objects : their ids (``id``, ``object_id``, ``name``) and positions (``ra``, ``dec``).
+    id_column : the column of `labels` that holds ids; by default the one that fits best. Ids are compared as they are,
+        then as file names without folder and ending, then without leading zeros.
+    radius_arcsec : join by position within this radius, one to one; by default only where no id fits, within 1 arcsec.
+    extra : "refuse" or "ignore" labels of objects that are not there.
+    also_known : ids that labels may name although the survey does not hold them: objects that were set aside.
+
+    Raises
+    ------
+    InputError : an empty table, no label that fits, labels of unknown objects, two labels that contradict each other
+        without a column ``labeller`` to tell them apart, or infinite numbers.
+    """
+    if extra not in EXTRA:
+        raise InputError("no such treatment of extra labels", found=extra, known=EXTRA)
+    where = str(labels) if is_path(labels) else "labels"
+    table = as_table(registry.find("surveys", "table").read(labels) if is_path(labels) else labels)
+    if id_column is not None and id_column not in table.column_names:
+        raise InputError("no such column of ids", file=where, found=id_column, known=table.column_names)
+    notes: list[str] = []
+    if radius_arcsec is None:
+        found = by_id.find(table, objects, id_column)
+        if found is not None:
+            used = found.column
+            rows, at = by_id.pairs(found, where, extra, frozenset(also_known), notes)
+            skip = {used}
+        elif id_column is None and by_position.known(table) and by_position.known(objects):
+            rows, at = by_position.pairs(table, objects, 1.0, where, notes)
+            skip = set[str]()
+        else:
+            raise by_id.nothing_fits(table, objects, id_column, where)
+    else:
+        rows, at = by_position.pairs(table, objects, radius_arcsec, where, notes)
+        skip = set() if id_column is None else {id_column}
+    names = _label_columns(table, skip, where)
+    ids = objects["id"].take(pa.array(at))
+    table = table.take(pa.array(rows))
+    return _long(table, ids, names, objects.num_rows, where, notes)
+
+
+def from_columns(columns: Mapping[str, Any], described: Mapping[str, Column]) -> Matched:
+    """Labels that a reader found itself: ``id`` and one column a label."""
+    table = as_table(columns)
+    names = [n for n in table.column_names if n != "id"]
+    made = _long(table, table["id"], names, table.num_rows, "labels of the source", [])
+    known = {n: replace(c, role=made.columns[n].role, classes=made.columns[n].classes, dtype=made.columns[n].dtype)
+             for n, c in described.items() if n in made.columns}  # fmt: skip
+    return replace(made, columns={**made.columns, **known}, notes=())
+
+
+def _label_columns(table: pa.Table, skip: set[str], where: str) -> list[str]:
+    positions = set(by_position.columns(table) or ())
+    names = [n for n in table.column_names if n not in skip | positions and n.lower() not in ABOUT
+             and not re.fullmatch(r"(Unnamed: \d+|index|level_0|)", n)]  # fmt: skip
+    if not names:
+        raise InputError("a table without a column of labels", file=where, found=", ".join(table.column_names),
+                         expected="a column of ids and one or more of labels")  # fmt: skip
+    return names
+
+
+def _about(table: pa.Table, name: str, kind: pa.DataType) -> pa.Array:
+    for column in table.column_names:
+        if column.lower() == name:
+            return pc.cast(table[column], kind).combine_chunks()
+    return pa.nulls(table.num_rows, kind)
+
+
+def _long(
+    table: pa.Table, ids: pa.ChunkedArray, names: list[str], objects: int, where: str, notes: list[str]
+) -> Matched:
+    labeller, date = (_about(table, n, pa.string()) for n in ABOUT[:2])
+    confidence = _about(table, "confidence", pa.float64())
+    told_apart = labeller.null_count < len(labeller)
+    parts, columns = [], dict[str, Column]()
+    for name, values in _flat(table, names):
+        text, column = _values(name, values, unit_of(table, name) if name in names else "", where, notes)
+        if column is None:
+            continue
+        has = pc.is_valid(text)
+        part = pa.table([ids, pa.repeat(name, table.num_rows), text, labeller, date, confidence], schema=LONG).filter(
+            has
+        )
+        part = _one_each(part, name, told_apart, where, notes)
+        labelled = len(pc.unique(part["id"]))
+        if labelled < objects:
+            notes.append(f"{objects - labelled:,} of {objects:,} objects have no label {name!r}")
+        parts.append(part)
+        columns[name] = column
+    if not parts:
+        raise InputError("no column holds a label", file=where, found="every value is missing")
+    return Matched(pa.concat_tables(parts), _with_errors(columns, notes), tuple(notes))
+
+
+def _flat(table: pa.Table, names: list[str]) -> Iterable[tuple[str, pa.Array]]:
+    """Columns one by one; one with several numbers a row becomes several."""
+    for name in names:
+        column = table[name].combine_chunks()
+        if pa.types.is_fixed_size_list(column.type):
+            grid = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, column.type.list_size)
+            yield from ((f"{name}_{i}", pa.array(grid[:, i])) for i in range(grid.shape[1]))
+        else:
+            yield name, column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+
+
+def _values(name: str, values: pa.Array, unit: str, where: str, notes: list[str]) -> tuple[pa.Array, Column | None]:
+    """Values as text with nulls where there is no label, and what they are."""
+    kind = values.type
+    moves: Any = "fixed" if TURNS.match(name) else "scalar"
+    if (
+        pa.types.is_boolean(kind)
+        or pa.types.is_integer(kind)
+        or pa.types.is_floating(kind)
+        or pa.types.is_decimal(kind)
+    ):
+        whole = not (pa.types.is_floating(kind) or pa.types.is_decimal(kind))
+        numbers = pc.cast(pc.cast(values, pa.int64()) if whole else values, pa.float64())
+        plain = numbers.to_numpy(zero_copy_only=False)
+        if np.isinf(plain).any():
+            many = int(np.isinf(plain).sum())
+            raise InputError("labels that are not finite", file=where, keyword=name, found=f"{many:,} infinite values",
+                             expected="numbers", fix="leave a cell empty where there is no label")  # fmt: skip
+        has = np.isfinite(plain)
+        _missing(name, has, notes)
+        if not has.any():
+            return values, None
+        words = [None if not h else str(int(v)) if whole else repr(float(v)) for v, h in zip(plain, has, strict=True)]
+        if whole and np.abs(plain[has]).max() >= 2**53:  # an id or a bit mask: floats would not hold it
+            words = [None if v is None else str(v) for v in pc.cast(values, pa.int64()).to_pylist()]
+        if moves == "fixed":
+            notes.append(f"{name!r} may turn with the image: no rotation is allowed when it is a target")
+        return pa.array(words, pa.string()), Column("int64" if whole else "float64", unit, "label", moves)
+    text = [None if v is None else str(v).strip() or None for v in values.to_pylist()]
+    has = np.array([v is not None for v in text])
+    _missing(name, has, notes)
+    if not has.any():
+        return values, None
+    classes = sorted({v for v in text if v is not None}, key=natural)
+    if len(classes) > min(MAX_CLASSES, max(2, int(has.sum()) // 2)):
+        notes.append(f"{name!r} holds text of {len(classes):,} kinds: a column, and no classes")
+        return pa.array(text, pa.string()), Column("str", unit, "scalar")
+    if len(classes) == 1:
+        notes.append(f"{name!r} has one class only ({classes[0]!r}): nothing can be learnt from it")
+    return pa.array(text, pa.string()), Column("str", unit, "label", classes=tuple(classes))
+
+
+def _missing(name: str, has: np.ndarray, notes: list[str]) -> None:
+    if not has.all():
+        notes.append(f"{int((~has).sum()):,} cells of {name!r} are empty, masked or NaN: no label")
+
+
+def _one_each(part: pa.Table, name: str, told_apart: bool, where: str, notes: list[str]) -> pa.Table:
+    """One label for an object (and labeller); contradictions are refused, repetitions dropped."""
+    who = pc.fill_null(part["labeller"], "") if told_apart else pa.repeat("", part.num_rows)
+    keys = list(zip(part["id"].to_pylist(), who.to_pylist(), strict=True))
+    if len(set(keys)) == len(keys):
+        return part
+    values, dates = part["value"].to_pylist(), part["date"].to_pylist()
+    first: dict[tuple[str, str], int] = {}
+    clash: dict[str, set[str]] = {}
+    for row, key in enumerate(keys):
+        old = first.setdefault(key, row)
+        if values[old] != values[row]:
+            if dates[row] is not None and dates[old] is not None and dates[row] != dates[old]:
+                first[key] = row if dates[row] > dates[old] else old
+            else:
+                clash.setdefault(key[0], {values[old]}).add(values[row])
+    if clash:
+        shown = "; ".join(f"{i}: {' and '.join(sorted(v))}" for i, v in list(clash.items())[:5])
+        who_words = " from one labeller" if told_apart else ""
+        raise InputError(f"{len(clash):,} objects have contradicting labels{who_words}", file=where, keyword=name,
+                         found=shown, expected="one label an object, or a column 'labeller' that tells them apart",
+                         fix="remove one of the rows, or add a column 'labeller'")  # fmt: skip
+    notes.append(f"{len(keys) - len(first):,} rows of {name!r} repeat a label")
+    return part.take(pa.array(sorted(first.values())))
+
+
+def _with_errors(columns: dict[str, Column], notes: list[str]) -> dict[str, Column]:
+    """Columns such as ``z_sigma`` and ``z_limit`` are the error and the censoring of ``z``, not labels."""
+    out = dict(columns)
+    for name, column in columns.items():
+        if column.dtype == "str" or column.role != "label":
+            continue
+        sigma = next((e for e in (p.format(name) for p in ERRORS) if e in columns and columns[e].dtype != "str"), "")
+        limit = f"{name}_limit" if f"{name}_limit" in columns and columns[f"{name}_limit"].dtype != "str" else ""
+        if sigma or limit:
+            out[name] = replace(column, sigma=sigma, limit=limit)
+            words = [w for w in (sigma and f"errors {sigma!r}", limit and f"limits {limit!r}") if w]
+            notes.append(f"{name!r} has {' and '.join(words)}")
+            for other in (sigma, limit):
+                if other:
+                    out[other] = replace(columns[other], role="scalar")
+    return out
+
+
+def natural(word: str) -> tuple[int, float, str]:
+    """Sorts numbers by value and before words."""
+    try:
+        return (0, float(word), word)
+    except ValueError:
+        return (1, 0.0, word)
