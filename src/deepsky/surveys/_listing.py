@@ -20,7 +20,6 @@ from deepsky.surveys._plan import Plan
 from deepsky.surveys._planes import MOST_BANDS, planes, squeezed
 
 FRACTIONS = {
-    "unmeasured": Column("float32", description="fraction of the pixels with ivar 0"),
     "saturated": Column("float32", description="fraction of saturated pixels; their ivar is 0"),
 }
 Objects = Literal["file", "hdu", "plane"]

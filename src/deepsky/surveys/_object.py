@@ -185,7 +185,7 @@ class Measured:
 
 
 def measure(
-    this: Object, bands: Sequence[str], size: tuple[int, int], rules: Rules, *, unit: str, factor: float, noise: str,
+    this: Object, bands: Sequence[str], size: tuple[int, int], rules: Rules, *, unit: str, noise: str,
     dtype: str, resize: bool, psf: tuple[int, int] | None = None,
 ) -> Measured:  # fmt: skip
     """Read the pixels of an object.
@@ -193,7 +193,7 @@ def measure(
     Parameters
     ----------
     bands, size : axes of the result; a band that the object lacks has ivar 0.
-    unit : of the survey; `factor` is the power of ten that is divided out beyond it.
+    unit : of the survey.
     noise : role of the planes that give it, "" for none; then ivar is 1 where there is a measurement.
 
     Raises
@@ -202,14 +202,13 @@ def measure(
     """
     cache: Cache = {}
     flux = np.zeros((len(bands), *size), dtype)
-    ivar = np.zeros((len(bands), *size), np.float32 if noise else np.uint8)
+    ivar = np.zeros((len(bands), *size), np.float64 if noise else np.uint8)  # 1e-20 erg/s/cm2/A need 1e40
     calibrations = this.calibrations(rules)
-    stats = {"unmeasured": 0.0, "saturated": 0.0}
+    saturated_pixels = 0
     problem: InputError | None = None
     for i, band in enumerate(bands):
         found = this.flux.get(band)
         if found is None:
-            stats["unmeasured"] += 1
             continue
         if found.plane.shape != size and not resize:
             raise InputError("an image of another shape", file=found.path, hdu=found.plane.hdu, found=found.plane.shape,
@@ -225,20 +224,18 @@ def measure(
             seen = _seen(raw, found, rules) & ~saturated & ~_masked(this, band, rules, cache)
         except InputError as error:
             problem = error
-            stats["unmeasured"] += 1
             continue
-        scale = known.factor * factor
+        scale = known.factor
         weight = _inverse_variance(this, band, noise, seen, scale, cache)
         plane, _ = place(np.where(weight > 0, raw * scale if scale != 1 else raw, 0).astype(dtype), size)
         flux[i] = plane
         ivar[i] = place(weight.astype(ivar.dtype), size)[0]
-        stats["unmeasured"] += 1 - np.count_nonzero(ivar[i]) / ivar[i].size
-        stats["saturated"] += np.count_nonzero(place(saturated, size)[0]) / ivar[i].size
+        saturated_pixels += int(np.count_nonzero(place(saturated, size)[0]))
     if not ivar.any():
         raise problem or InputError(
             "no measured pixel", file=this.first.path, found="every pixel is masked, blank or saturated"
         )
-    columns = {k: v / len(bands) for k, v in stats.items()}
+    columns = {"saturated": saturated_pixels / flux.size}
     return Measured(flux, ivar, None if psf is None else _psf(this, bands, psf, cache), columns)
 
 

@@ -11,15 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from deepsky.errors import InputError
 from deepsky.schema import ImageSchema, Noise
 from deepsky.surveys._filters import svo
-from deepsky.surveys._object import Object, Rules, band_order, exact_type, measure
+from deepsky.surveys._object import Object, Rules, band_order, exact_type
 from deepsky.surveys._scanned import as_size, one_shape
 from deepsky.surveys._sky import same_scale
-from deepsky.units import power_of_ten, scaled_unit
-
-LOOK = 12  # objects whose pixels are read to choose a unit of order one
 
 
 @dataclass(frozen=True)
@@ -28,7 +24,6 @@ class Plan:
 
     image: ImageSchema
     unit: str
-    factor: float
     noise: str
     resize: bool
     varies: bool
@@ -60,39 +55,21 @@ def decide(
     psf = (max(p[0] for p in psfs), max(p[1] for p in psfs)) if psfs and all_have else None
     if psfs and not all_have:
         notes.append("only some objects have a PSF: left out")
-    exponent = 0
-    if rules.unit is None and dtype is None:
-        exponent = _exponent(known, bands, target, rules, unit)
     if any(f.layout.hdus[f.plane.hdu].lossy for o in known for f in o.flux.values()):
         notes.append("lossy compression: the pixels were quantised before they came here")
     header = known[0].first.plane.header
     image = ImageSchema(
-        bands, target, unit=scaled_unit(unit, exponent), quantity=quantity, noise=kind, ivar="pixel",
+        bands, target, unit=unit, quantity=quantity, noise=kind, ivar="pixel",
         pixel_scale=_one(scales), dtype=str(dtype or np.dtype("float32")), psf=psf, correlated=_coadded(header),
         filters=tuple(svo(known[0].flux[b].plane.header if b in known[0].flux else header, b) for b in bands),
     )  # fmt: skip
-    return Plan(
-        image, unit, 10.0**-exponent, noise, size is not None, _one(scales) is None and bool(np.isfinite(scales).any())
-    ), notes
+    return Plan(image, unit, noise, size is not None, _one(scales) is None and bool(np.isfinite(scales).any())), notes
 
 
 def _one(scales: Sequence[float]) -> float | None:
     """The pixel scale of all, None where they differ or it is not known."""
     middle = float(np.nanmedian(scales)) if np.isfinite(scales).any() else math.nan
     return float(f"{middle:.6g}") if math.isfinite(middle) and same_scale(scales) else None
-
-
-def _exponent(known: Sequence[Object], bands: tuple[str, ...], size: tuple[int, int], rules: Rules, unit: str) -> int:
-    """The power of ten that brings the flux of a few objects to order one."""
-    flux, ivar = [], []
-    for this in known[:: max(1, len(known) // LOOK)][:LOOK]:
-        try:
-            got = measure(this, bands, size, rules, unit=unit, factor=1.0, noise="", dtype="float64", resize=True)
-        except InputError:
-            continue
-        flux.append(got.flux)
-        ivar.append(got.ivar)
-    return power_of_ten(np.stack(flux), np.stack(ivar)) if flux else 0
 
 
 def _coadded(header: Mapping[str, Any]) -> bool:

@@ -194,7 +194,7 @@ class FitsCutouts(Scanned):
                 if isinstance(this, InputError):
                     raise this
                 got = measure(
-                    this, image.bands, image.size, self.rules, unit=plan.unit, factor=plan.factor, noise=plan.noise,
+                    this, image.bands, image.size, self.rules, unit=plan.unit, noise=plan.noise,
                     dtype=image.dtype, resize=plan.resize, psf=image.psf,
                 )  # fmt: skip
             except InputError as error:

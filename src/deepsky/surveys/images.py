@@ -86,7 +86,7 @@ def open(
     padded = bool((np.asarray(shapes) < target).any())
     ids, id_notes = _scan.unique_ids(files.names)
     listing: dict[str, list[str]] = {"id": ids, "_file": list(files.names)}
-    columns = {"saturated": Column("float32", description="fraction of values at the largest that the file can hold")}
+    columns: dict[str, Column] = {}
     if id_notes:
         listing["name"] = [_scan.stem(n) for n in files.names]
         columns["name"] = Column("string", description="file name; it repeats in other folders")
@@ -166,7 +166,6 @@ class ImageFiles(Scanned):
         image = self.schema.observations["image"]
         assert isinstance(image, ImageSchema)
         ids: list[str] = []
-        saturated: list[float] = []
         rejected = []
         flux: list[np.ndarray] = []
         ivar: list[np.ndarray] = []
@@ -176,14 +175,12 @@ class ImageFiles(Scanned):
             except InputError as error:
                 rejected.append(Rejected(name, str(error), file))
                 continue
-            top = np.iinfo(pixels.dtype).max if pixels.dtype.kind == "u" else None
-            saturated.append(0.0 if top is None else float((pixels == top).mean()))
             ids.append(name)
             flux.append(pixels)
             ivar.append(seen)
         none = np.zeros(0, np.float32) if image.ivar == "object" else np.zeros((0, *image.shape), np.uint8)
         empty = {"image.flux": np.zeros((0, *image.shape), image.dtype), "image.ivar": none}
-        return block(ids, {"image.flux": flux, "image.ivar": ivar}, {"saturated": saturated}, rejected, empty)
+        return block(ids, {"image.flux": flux, "image.ivar": ivar}, {}, rejected, empty)
 
     def _one(self, path: Path, image: ImageSchema) -> tuple[np.ndarray, np.ndarray]:
         """(band, y, x) pixels and their ivar in the schema's storage."""

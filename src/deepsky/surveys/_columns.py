@@ -1,0 +1,227 @@
+"""Which columns of a table hold the ids, the position and the errors; with the traps refused: rounded ids, hours."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pcompute
+
+from deepsky.errors import InputError
+from deepsky.surveys._sky import sexagesimal
+from deepsky.surveys._text import IDS
+from deepsky.tables import unit_of
+
+POSITIONS = tuple(
+    (pair.split()[0], pair.split()[1])
+    for pair in (
+        "ra dec", "ra decl", "ra de", "ra_deg dec_deg", "radeg decdeg", "raj2000 dej2000", "ra_j2000 dec_j2000",
+        "_raj2000 _dej2000", "ra_icrs de_icrs", "raicrs deicrs", "alpha_j2000 delta_j2000",
+        "alphawin_j2000 deltawin_j2000", "alpha delta", "right_ascension declination", "rightascension declination",
+        "coord_ra coord_dec", "target_ra target_dec", "plug_ra plug_dec", "mean_ra mean_dec", "s_ra s_dec",
+        "ra2000 dec2000", "lon lat",
+    )
+)  # fmt: skip
+PIXELS = (
+    ("x", "y"),
+    ("x_image", "y_image"),
+    ("xwin_image", "ywin_image"),
+    ("xcentroid", "ycentroid"),
+    ("x_centroid", "y_centroid"),
+    ("xcen", "ycen"),
+    ("x_pix", "y_pix"),
+    ("xpix", "ypix"),
+)
+EXACT = 2**53  # the largest integer up to which a float64 holds every one
+
+
+def matching(names: Sequence[str], wanted: Sequence[str]) -> str | None:
+    """The first of `wanted` that is a column, capitals aside."""
+    low = {n.lower(): n for n in reversed(names)}
+    return next((low[w] for w in wanted if w in low), None)
+
+
+def find_id(table: pa.Table, name: str | None = None, file: object = None) -> str | None:
+    """The column of ids: the one named, one of the usual names, or the first text column whose values never repeat.
+
+    Raises
+    ------
+    InputError : there is no column of that name.
+    """
+    if name is not None:
+        if name not in table.column_names:
+            raise InputError("no such column", file=file, found=name, known=table.column_names)
+        return name
+    usual = matching(table.column_names, IDS)
+    if usual is not None:
+        return usual
+    for column in table.column_names:
+        if pa.types.is_string(table.schema.field(column).type):
+            values = table[column]
+            if values.null_count == 0 and len(values) > 1 and pcompute.count_distinct(values).as_py() == len(values):
+                return str(column)
+    return None
+
+
+def ids(table: pa.Table, name: str, file: object = None) -> list[str]:
+    """The ids of a column as text.
+
+    Raises
+    ------
+    InputError : an id is missing, or they passed through a float64 or a spreadsheet and lost their last digits.
+    """
+    column = table[name]
+    if column.null_count:
+        raise InputError("rows without an id", file=file, keyword=name, found=f"{column.null_count} of {len(column)}",
+                         expected="an id in every row")  # fmt: skip
+    kind = table.schema.field(name).type
+    if pa.types.is_floating(kind):
+        values = column.to_numpy(zero_copy_only=False)
+        big = np.abs(values) > EXACT
+        if big.any() or (values != np.round(values)).any():
+            raise _rounded(file, name, f"{values[big][0] if big.any() else values[0]:.17g} of type float64")
+        return [str(int(v)) for v in values]
+    words = [str(v).strip() for v in column.to_pylist()]
+    for word in words[:10_000]:
+        if re.fullmatch(r"[-+]?\d(?:\.\d+)?[eE]\+?\d{2}", word) and float(word) > EXACT:
+            raise _rounded(file, name, f"{word!r}: {len(set(words)):,} different values in {len(words):,} rows")
+    return words
+
+
+def _rounded(file: object, name: str, found: str) -> InputError:
+    return InputError("ids that were rounded by a spreadsheet or a float64", file=file, keyword=name, found=found,
+                      expected="all digits: int64 or text", fix="take the table from its origin again")  # fmt: skip
+
+
+def find_position(
+    table: pa.Table, ra: str | None = None, dec: str | None = None, file: object = None
+) -> tuple[str, str] | None:
+    """The columns of right ascension and declination.
+
+    Raises
+    ------
+    InputError : a column of the name given does not exist.
+    """
+    if ra is not None or dec is not None:
+        for name in (ra, dec):
+            if name is None or name not in table.column_names:
+                raise InputError("no such column of positions", file=file, found=name, known=table.column_names)
+        return str(ra), str(dec)
+    return _pair(table, POSITIONS)
+
+
+def find_pixels(table: pa.Table) -> tuple[str, str] | None:
+    """The columns of pixel positions x and y."""
+    return _pair(table, PIXELS)
+
+
+def _pair(table: pa.Table, pairs: Sequence[tuple[str, str]]) -> tuple[str, str] | None:
+    for one, other in pairs:
+        found = matching(table.column_names, [one]), matching(table.column_names, [other])
+        if found[0] is not None and found[1] is not None:
+            return found[0], found[1]
+    return None
+
+
+def degrees(
+    table: pa.Table, pair: tuple[str, str], *, ra_unit: str | None = None, file: object = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """(n,) float64 right ascension and declination [deg], NaN where missing.
+
+    Parameters
+    ----------
+    ra_unit : "deg", "hour" or "rad", in place of what the table says.
+
+    Raises
+    ------
+    InputError : right ascensions in hours that nothing declares, values beyond the sky, or text that is no angle.
+    """
+    ra, text = _angles(table, pair[0], hours=True, file=file)
+    dec, _ = _angles(table, pair[1], hours=False, file=file)
+    unit = (ra_unit or unit_of(table, pair[0]) or "").strip().lower()
+    known = np.isfinite(ra)
+    if text:
+        pass
+    elif unit in ("hour", "hours", "h", "hourangle", "hr"):
+        ra = ra * 15
+    elif unit in ("rad", "radian", "radians"):
+        ra = np.degrees(ra)
+    elif not unit and re.search(r"hour|_h$|hms", pair[0].lower()):
+        raise _hours(file, pair[0], "its name")
+    elif (
+        not unit
+        and known.sum() >= 20
+        and 20 < np.ptp(ra[known]) <= 24
+        and ra[known].min() >= 0
+        and ra[known].max() <= 24
+    ):
+        raise _hours(file, pair[0], f"{ra[known].min():.3g} to {ra[known].max():.3g}")
+    if unit_of(table, pair[1]).strip().lower() in ("rad", "radian", "radians") or (unit == "rad" and ra_unit):
+        dec = np.degrees(dec)
+    bad = known & ((ra < -180) | (ra > 360)) | (np.abs(dec) > 90)
+    if bad.any():
+        i = int(np.argmax(bad))
+        raise InputError(
+            "positions beyond the sky",
+            file=file,
+            keyword="/".join(pair),
+            found=f"row {i + 1}: {ra[i]:g}, {dec[i]:g}",
+            expected="0..360, -90..90 deg",
+            fix="ra=..., dec=... if these are other columns",
+        )
+    return np.where(known, ra % 360, np.nan), dec
+
+
+def _angles(table: pa.Table, name: str, *, hours: bool, file: object) -> tuple[np.ndarray, bool]:
+    """Numbers of a column, and whether they were written as sexagesimal text (then in degrees already)."""
+    column = table[name]
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        return column.cast(pa.float64()).to_numpy(zero_copy_only=False).astype(np.float64), False
+    out = np.full(len(column), np.nan)
+    sexagesimal_text = False
+    for i, word in enumerate(column.to_pylist()):
+        if word is None:
+            continue
+        value = sexagesimal(word)
+        sexagesimal_text |= value is not None
+        try:
+            out[i] = float(word) if value is None else value * (15 if hours else 1)
+        except ValueError as error:
+            raise InputError("a position that is no angle", file=file, keyword=name, found=f"row {i + 1}: {word!r}",
+                             expected="degrees, or sexagesimal") from error  # fmt: skip
+    return out, sexagesimal_text
+
+
+def _hours(file: object, name: str, why: str) -> InputError:
+    return InputError("right ascensions that seem to be hours", file=file, keyword=name, found=why, expected="degrees",
+                      fix="ra_unit='hour' turns them into degrees; ra_unit='deg' if they are")  # fmt: skip
+
+
+def error_of(name: str, names: Sequence[str]) -> str | None:
+    """The column with the standard error of another: ``mag_err``, ``err_mag``, ``e_mag``, ``magErr_g``, ``eg``."""
+    low = {n.lower(): n for n in names if n != name}
+    base = name.lower()
+    forms = [
+        f"{base}_err",
+        f"{base}_error",
+        f"{base}err",
+        f"{base}_sigma",
+        f"{base}_unc",
+        f"err_{base}",
+        f"error_{base}",
+        f"e_{base}",
+        f"sigma_{base}",
+        f"{base}_std",
+        f"e{base}",
+        f"{base}_e",
+    ]
+    head, _, tail = base.rpartition("_")
+    if head:
+        forms += [f"{head}err_{tail}", f"{head}_err_{tail}", f"{head}_error_{tail}", f"{head}_sigma_{tail}"]
+    if base.startswith("mag_"):
+        forms += [f"magerr_{base[4:]}", f"mag_err_{base[4:]}"]
+    if base.startswith("flux_"):
+        forms += [f"fluxerr_{base[5:]}"]
+    return next((low[f] for f in forms if f in low), None)
