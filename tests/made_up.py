@@ -16,7 +16,9 @@ from deepsky.survey import Survey
 SIGMA = 0.5
 
 
-def blobs(n: int = 120, *, size: int = 24, bands: tuple[str, ...] = ("g", "r"), seed: int = 0, first: int = 0) -> Sample:
+def blobs(
+    n: int = 120, *, size: int = 24, bands: tuple[str, ...] = ("g", "r"), seed: int = 0, first: int = 0
+) -> Sample:
     """Gaussian blobs: class "long" (|e| > .3) or "round", ellipticity, position and size as truth."""
     g = np.random.default_rng([seed, first])
     flux = g.uniform(60, 200, n)
@@ -31,7 +33,9 @@ def blobs(n: int = 120, *, size: int = 24, bands: tuple[str, ...] = ("g", "r"), 
     c, s = (width**2)[:, None, None], (1 - e**2)[:, None, None]
     r2 = ((1 - e1[:, None, None]) * x**2 - 2 * e2[:, None, None] * x * y + (1 + e1[:, None, None]) * y**2) / (c * s)
     blob = flux[:, None, None] / (2 * math.pi * width**2)[:, None, None] * np.exp(-r2 / 2)
-    image = np.stack([blob * (1 + 0.2 * i) for i in range(len(bands))], 1) + g.normal(0, SIGMA, (n, len(bands), size, size))
+    image = np.stack([blob * (1 + 0.2 * i) for i in range(len(bands))], 1) + g.normal(
+        0, SIGMA, (n, len(bands), size, size)
+    )
     ids = tuple(f"blob-{first + i:05d}" for i in range(n))
     grid = torch.arange(first, first + n, dtype=torch.float64)
     return Sample(

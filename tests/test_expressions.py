@@ -4,7 +4,11 @@ import pytest
 from deepsky.errors import InputError
 from deepsky.expressions import mask
 
-COLUMNS = {"mag": np.array([20.0, 22.5, 24.0]), "fwhm": np.array([0.5, 1.5, 2.0]), "kind": np.array(["a", "b", "a"], object)}
+COLUMNS = {
+    "mag": np.array([20.0, 22.5, 24.0]),
+    "fwhm": np.array([0.5, 1.5, 2.0]),
+    "kind": np.array(["a", "b", "a"], object),
+}
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,11 @@ def test_a_gather_gives_what_was_written_in_any_order(survey):
     at = [where[name] for name in made.id]
     read = survey.gather(at)
     assert read.id == made.id
-    scale = float(survey.schema.observations["image"].unit.split()[0]) if " " in survey.schema.observations["image"].unit else 1.0
+    scale = (
+        float(survey.schema.observations["image"].unit.split()[0])
+        if " " in survey.schema.observations["image"].unit
+        else 1.0
+    )
     assert torch.allclose(read.observations["image"].flux * scale, made.observations["image"].flux, rtol=1e-6)
     assert torch.allclose(read.truth["e"].value, made.truth["e"].value)
     assert read.truth["e"].moves == "spin2"

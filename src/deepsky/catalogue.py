@@ -90,10 +90,12 @@ class Catalogue:
             raise InputError("no such column in the catalogue", found=name, known=self.table.column_names)
         values = self.table[name].combine_chunks()
         if pa.types.is_fixed_size_list(values.type):
-            return values.flatten().to_numpy(zero_copy_only=False).reshape(-1, values.type.list_size)
+            flat: np.ndarray = values.flatten().to_numpy(zero_copy_only=False)
+            return flat.reshape(-1, values.type.list_size)
         if pa.types.is_string(values.type) or pa.types.is_dictionary(values.type):
             return np.asarray(values.to_pylist(), dtype=object)
-        return values.to_numpy(zero_copy_only=False)
+        plain: np.ndarray = values.to_numpy(zero_copy_only=False)
+        return plain
 
     # -- other forms --------------------------------------------------------------------------------------
     def to_pandas(self) -> pandas.DataFrame:

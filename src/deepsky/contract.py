@@ -54,9 +54,10 @@ class Contract:
         schema = Schema.from_json({"name": "", "observations": {name: data["schema"]}, "columns": {}}).observations[
             name
         ]
-        ranges = {k: {b: tuple(v) for b, v in data[k].items()} for k in ("psf_fwhm", "depth")}
-        rest = {k: data[k] for k in ("observation", "dtype", "real", "survey")}
-        return cls(schema=schema, footprint=tuple(data["footprint"]), **ranges, **rest)
+        rest: dict[str, Any] = {k: data[k] for k in ("observation", "dtype", "real", "survey")}
+        for k in ("psf_fwhm", "depth"):
+            rest[k] = {band: tuple(v) for band, v in data[k].items()}
+        return cls(schema=schema, footprint=tuple(data["footprint"]), **rest)
 
     @classmethod
     def of(cls, survey: Survey, observation: str, some: Sample, dtype: str) -> Contract:
@@ -124,9 +125,8 @@ class Contract:
                 expected=f"{mine.size[0]} x {mine.size[1]}",
                 fix=how,
             )
-        if None not in (here.pixel_scale, mine.pixel_scale) and not np.isclose(
-            here.pixel_scale, mine.pixel_scale, rtol=0.02
-        ):
+        a, b = here.pixel_scale, mine.pixel_scale
+        if a is not None and b is not None and not np.isclose(a, b, rtol=0.02):
             raise ContractError(
                 "another pixel scale",
                 file=survey.path,

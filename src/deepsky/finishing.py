@@ -21,6 +21,7 @@ from deepsky.survey import Survey
 from deepsky.task import Arrays, Task
 
 ENOUGH = 1000  # objects for calibration; below it the validation fold joins in, and the provenance says so
+FEWEST = 40  # objects from which a training domain can be told
 BASELINE_MOST = 20_000  # training objects for the classical baseline that goes along by default
 
 
@@ -95,10 +96,14 @@ def calibrated(model: Model, folds: Mapping[str, Survey], level: float) -> tuple
     return found or {}, words
 
 
-def domain(model: Model, folds: Mapping[str, Survey]) -> DomainGate:
-    """The gate that tells objects unlike those of the training fold, its p-values set on the validation fold."""
+def domain(model: Model, folds: Mapping[str, Survey]) -> DomainGate | None:
+    """The gate that tells objects unlike those of the training fold, its p-values set on the validation fold.
+
+    None where there are too few objects to tell."""
     train = run_over(model, folds["train"], most=5000)[1].numpy()
     held = run_over(model, folds["valid"], most=5000)[1].numpy()
+    if min(len(train), len(held)) < FEWEST or not (train.std(0) > 0).any():
+        return None
     return DomainGate.fit(train, held)
 
 

@@ -69,8 +69,8 @@ def predict(
         with Progress(len(survey), quiet, "predicting") as progress:
             parts = [_tile(model, survey, t, order, prior, batch, progress) for t in tiles]
         held = pa.concat_tables([p[0] for p in parts]) if parts else pa.table({"id": pa.array([], pa.string())})
-        below = [p[1] for p in parts if p[1] is not None]
-        return Catalogue(meta, provenance, held=held, children=pa.concat_tables(below) if below else None)
+        children = [p[1] for p in parts if p[1] is not None]
+        return Catalogue(meta, provenance, held=held, children=pa.concat_tables(children) if children else None)
     folder = Path(to)
     with lock_folder(folder):
         _begin(folder, provenance)
@@ -82,7 +82,7 @@ def predict(
                     continue
                 table, below = _tile(model, survey, tile, order, prior, batch, progress)
                 if below is not None:  # first the children: once the object table stands, the tile is done
-                    _write(file.with_suffix(".children.parquet"), described(below, meta, provenance))
+                    _write(file.with_suffix(".children"), described(below, meta, provenance))
                 _write(file, described(table, meta, provenance))
         _finish(folder, [t.name.replace("/", "_") for t in tiles], survey, provenance)
     return Catalogue.read(folder)
@@ -149,7 +149,7 @@ def _finish(folder: Path, names: list[str], survey: Survey, provenance: Mapping[
 
     if files:
         _join(files, folder / "catalogue.parquet")
-    below = [c for f in files if (c := f.with_suffix(".children.parquet")).exists()]
+    below = [c for f in files if (c := f.with_suffix(".children")).exists()]
     if below:
         _join(below, folder / "children.parquet")
     write_json(folder / "manifest.json", {**provenance, "tiles": names, "rows": rows})
@@ -229,7 +229,8 @@ def _flags(survey: Survey, at: np.ndarray, p: np.ndarray, measured: np.ndarray) 
     def fraction(name: str) -> np.ndarray:
         if name not in names:
             return np.zeros(len(at))
-        return np.nan_to_num(survey.index[name].take(at).to_numpy().astype(np.float64))
+        values: np.ndarray = np.nan_to_num(survey.index[name].take(at).to_numpy().astype(np.float64))
+        return values
 
     flags = 1 * (fraction("edge") > 0) + 2 * (fraction("unmeasured") > 0.1) + 4 * (fraction("saturated") > 0)
     outside = np.nan_to_num(p, nan=1.0) < DOMAIN_LEVEL

@@ -32,7 +32,7 @@ from deepsky import normalise, registry, tasks
 from deepsky.constants import MODEL_FORMAT
 from deepsky.contract import Contract
 from deepsky.errors import InputError
-from deepsky.io import atomic_write, read_json, sha256, write_json
+from deepsky.io import LOCK, atomic_write, read_json, sha256, write_json
 from deepsky.metrics.shift import DomainGate
 from deepsky.sample import Sample
 from deepsky.task import Arrays, Predictor, Task
@@ -183,7 +183,7 @@ class Model:
             self.baseline.save(path / "baseline")
         else:
             shutil.rmtree(path / "baseline", ignore_errors=True)
-        sums = {n: sha256(path / n) for n in sorted(OWN_FILES) if (path / n).is_file() and n != "checksums.json"}
+        sums = {n: sha256(path / n) for n in CHECKED if (path / n).is_file()}
         write_json(path / "checksums.json", sums)
         return replace(self, path=path)
 
@@ -193,7 +193,7 @@ class Model:
         return f"<Model {self.network.name} for {self.task.name} of {targets}: {size:,} parameters, {self.hash}>"
 
 
-OWN_FILES = {
+CHECKED = (
     "model.json",
     "weights.safetensors",
     "calibration.safetensors",
@@ -201,12 +201,8 @@ OWN_FILES = {
     "history.jsonl",
     "run.json",
     "CARD.md",
-    "checksums.json",
-    "checkpoint.pt",
-    "baseline",
-    "openings.json",
-    "report",
-}
+)
+OWN_FILES = {*CHECKED, "checksums.json", "checkpoint.pt", "baseline", "openings.json", "report", LOCK}
 
 
 def load(path: str | Path, network: nn.Module | None = None) -> Model:
@@ -281,7 +277,7 @@ def _module(task: Task, described: Network, fitted: Any, contract: Contract, net
     if fitted is None:
         from deepsky.classical import rebuild
 
-        return rebuild(described, contract)
+        return rebuild(task, described, contract)
     normaliser = normalise.Normalise(**fitted)
     built = network if network is not None else described.build(normaliser.channels, contract.size)
     return task.module(normaliser, built)

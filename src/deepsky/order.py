@@ -53,4 +53,5 @@ class Order:
         if epoch != self.epoch:
             self.epoch, self.at = epoch, self.permutation(epoch)
         at = self.at[number * self.batch_size : (number + 1) * self.batch_size]
-        return augment(self.survey.gather(at, truth=self.task.targets), seed=self.seed, epoch=epoch)
+        sample: Sample = augment(self.survey.gather(at, truth=self.task.targets), seed=self.seed, epoch=epoch)
+        return sample

@@ -27,7 +27,8 @@ def folds(survey: Survey) -> dict[str, Survey]:
             expected="train",
             fix='pass the survey, or survey.fold("train")',
         )
-    folds = {"train": train, **{n: whole.fold(n) for n in ("valid", "calib") if n in names}}
+    folds = {"train": train}
+    folds.update({n: whole.fold(n) for n in ("valid", "calib") if n in names})
     if "valid" not in folds:
         raise InputError(
             "the survey has no validation fold",

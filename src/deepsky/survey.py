@@ -326,7 +326,7 @@ class Survey:
     def _repr_html_(self) -> str:
         from deepsky.report.notebook import survey_html
 
-        return survey_html(self)
+        return str(survey_html(self))
 
     def __repr__(self) -> str:
         parts = ", ".join(f"{n} {'x'.join(map(str, s.shape))}" for n, s in self.schema.observations.items())

@@ -172,7 +172,7 @@ def _loop(
     )
     module = fabric.to_device(module)
     if run.normalise["axes"] == 2:
-        module = module.to(memory_format=torch.channels_last)
+        module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     kinds = task.steps()
     optimisers = [
         optimise.optimiser(chosen.optimiser, module, k.parameters, chosen.lr, _decay(chosen), chosen.momentum)

@@ -61,7 +61,7 @@ class Classify(Task):
                         found=f"text such as {truth.classes[0]!r}",
                         expected="numbers from 0 to 1",
                     )
-            bound = replace(self, classes=self.targets)
+            bound = replace(self, classes=tuple(self.targets))
         else:
             name = self.targets[0]
             here = [_word(v) for v in survey.column(name)]

@@ -13,6 +13,7 @@ from scipy.special import ndtr, ndtri
 from torch import Tensor, nn
 
 from deepsky.errors import InputError
+from deepsky.metrics.distributions import pit_quantiles, quantile_at
 from deepsky.sample import Moves, Sample, Truth
 from deepsky.survey import Survey
 from deepsky.task import Arrays, Output, Score, Task
@@ -150,7 +151,8 @@ class Regress(Task):
                 slope[:, i] = 1 / (f * (1 - f) * (high - low))
         return slope / torch.tensor(self.scale, dtype=y.dtype)
 
-    def _standard(self, sample: Sample) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    def standard(self, sample: Sample) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """(n, numbers) standardised truth, its error and its limits."""
         y, sigma, limit = _values(sample.truth, self.targets)
         y = y.cpu()
         scale, centre = torch.tensor(self.scale, dtype=y.dtype), torch.tensor(self.centre, dtype=y.dtype)
@@ -164,14 +166,15 @@ class Regress(Task):
 
     def truth(self, truths: Mapping[str, Truth]) -> np.ndarray:
         """(n, numbers) float64 values."""
-        return _values(truths, self.targets)[0].numpy()
+        found: np.ndarray = _values(truths, self.targets)[0].numpy()
+        return found
 
     def loss(
         self, head: nn.Module, outputs: Tensor, sample: Sample, generator: torch.Generator | None = None
     ) -> Tensor:
         """(n,) negative log density of the standardised truth [nat]."""
         assert isinstance(head, Density)
-        z, sigma, limit = self._standard(sample)
+        z, sigma, limit = self.standard(sample)
         has = (~torch.isnan(z)).any(-1)
         device, g = outputs.device, generator or torch.Generator().manual_seed(0)
         sigma, limit = (None if t is None else torch.nan_to_num(t).to(device) for t in (sigma, limit))
@@ -191,7 +194,8 @@ class Regress(Task):
         assert isinstance(head, Density)
         with torch.no_grad():
             z = head.quantiles(outputs.float(), torch.tensor(LEVELS, device=outputs.device))
-        return self._outer(z.double().cpu().numpy())
+        found: np.ndarray = np.sort(self._outer(z.double().cpu().numpy()), axis=-1)  # bisection ends within rounding
+        return found
 
     def answer(
         self, head: nn.Module, outputs: Tensor, calibration: Arrays, keys: np.ndarray, prior: np.ndarray | None = None
@@ -205,13 +209,13 @@ class Regress(Task):
         q = self._quantiles(head, outputs)
         columns: dict[str, np.ndarray] = {}
         for i, name in enumerate(self.names):
-            at = {level: quantile_at(q[:, i], np.full(len(q), level)) for level in (0.5, 0.16, 0.84)}
-            columns |= {name: at[0.5], f"{name}_p16": at[0.16], f"{name}_p84": at[0.84]}
+            median, low, high = quantile_at(LEVELS, q[:, i], (0.5, 0.16, 0.84)).T
+            columns |= {name: median, f"{name}_p16": low, f"{name}_p84": high}
             columns[f"{name}_quantiles"] = q[:, i].astype(np.float32)
             if "reach" in calibration:
                 reach = float(calibration["reach"][i])
-                columns[f"{name}_lo"] = quantile_at(q[:, i], np.full(len(q), ndtr(-reach)))
-                columns[f"{name}_hi"] = quantile_at(q[:, i], np.full(len(q), ndtr(reach)))
+                low, high = quantile_at(LEVELS, q[:, i], (ndtr(-reach), ndtr(reach))).T
+                columns |= {f"{name}_lo": low, f"{name}_hi": high}
         return columns
 
     def outputs(self) -> Mapping[str, Output]:
@@ -236,33 +240,10 @@ class Regress(Task):
         y = self.truth(sample.truth)[has]
         n = len(y)
         rank = min(n, math.ceil((n + 1) * level))
-        score = np.stack([np.abs(ndtri(pit(q[:, i], y[:, i]))) for i in range(len(self.names))], axis=1)
+        score = np.stack(
+            [np.abs(ndtri(pit_quantiles(LEVELS, q[:, i], y[:, i]))) for i in range(len(self.names))], axis=1
+        )
         return {"reach": np.sort(score, axis=0)[rank - 1], "level": np.array([level])}
-
-
-_SCORES = ndtri(np.asarray(LEVELS))
-
-
-def quantile_at(q: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    """(n,) values at `levels` (n,) from quantiles (n, LEVELS), linear in normal scores, straight on in the tails."""
-    s = ndtri(np.clip(levels, 1e-7, 1 - 1e-7))
-    right = np.clip(np.searchsorted(_SCORES, s), 1, len(_SCORES) - 1)
-    rows = np.arange(len(q))
-    low, high = q[rows, right - 1], q[rows, right]
-    weight = (s - _SCORES[right - 1]) / (_SCORES[right] - _SCORES[right - 1])
-    found: np.ndarray = low + weight * (high - low)
-    return found
-
-
-def pit(q: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """(n,) probability integral transform of y (n,) under quantiles (n, LEVELS): the inverse of `quantile_at`."""
-    right = np.clip((q < y[:, None]).sum(1), 1, q.shape[1] - 1)
-    rows = np.arange(len(q))
-    low, high = q[rows, right - 1], q[rows, right]
-    step = np.where(high > low, high - low, np.finfo(float).tiny)
-    s = _SCORES[right - 1] + np.clip((y - low) / step, -50, 50) * (_SCORES[right] - _SCORES[right - 1])
-    found: np.ndarray = np.clip(ndtr(s), 1e-7, 1 - 1e-7)
-    return found
 
 
 def _values(truths: Mapping[str, Truth], targets: tuple[str, ...] | str) -> tuple[Tensor, Tensor | None, Tensor | None]:
