@@ -36,7 +36,8 @@ def near_duplicates(survey: Survey) -> tuple[np.ndarray, list[str]]:
     large = len(survey) > VERIFIED
     pairs, turns = candidates(hashes, 0 if large else NEAR)
     if not large:
-        same = _verified(survey, image, pairs, turns)
+        same = _copies(survey, pairs, turns)
+        same[~same] = _verified(survey, image, pairs[~same], turns[~same])
         pairs = pairs[same]
     notes = [f"{len(pairs):,} pairs of near-duplicate images"] if len(pairs) else []
     if large:
@@ -51,6 +52,14 @@ def _hashes(survey: Survey, image: str) -> np.ndarray:
         part = survey.gather(rows, truth=()).observations[image]
         out[rows] = perceptual_hash(part.flux.numpy(), part.measured.numpy())
     return out
+
+
+def _copies(survey: Survey, pairs: np.ndarray, turns: np.ndarray) -> np.ndarray:
+    """(m,) bool: candidates with equal checksums need no look at the pixels."""
+    if "crc" not in survey.index.column_names:
+        return np.zeros(len(pairs), bool)
+    crc = survey.column("crc")
+    return np.asarray((crc[pairs[:, 0]] == crc[pairs[:, 1]]) & (turns == 0))
 
 
 def candidates(hashes: np.ndarray, near: int = NEAR) -> tuple[np.ndarray, np.ndarray]:

@@ -87,14 +87,14 @@ def groups(
         close = within(survey, radius)
     else:
         links["position"] = within(survey, radius)
-        if radius_arcsec is None and radius > 1.0 and largest(labels_of(len(survey), links)) > GIANT:
+        if radius_arcsec is None and radius > 1.0 and giant(labels_of(len(survey), links)):
             links, close = _by_blocks(survey, links, radius, notes)
         elif radius_arcsec is None and radius > 1.0:
             notes.append(f"objects within {radius:g} arcsec, the side of a cutout, are one group")
     label = labels_of(len(survey), links)
     close = close[label[close[:, 0]] != label[close[:, 1]]]
-    share = largest(label)
-    if share > GIANT and len(survey) >= 10:
+    if giant(label):
+        share = np.bincount(label).max() / len(label)
         notes.append(f"one group holds {share:.0%} of all objects: folds cannot have their sizes; "
                      "choose a smaller --radius, or sky blocks with --block")  # fmt: skip
         _log.warning("%s: %s", survey.path, notes[-1])
@@ -205,9 +205,9 @@ def labels_of(n: int, links: Mapping[str, Pairs]) -> np.ndarray:
     return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)
 
 
-def largest(label: np.ndarray) -> float:
-    """Share of the objects in the largest component."""
-    return float(np.bincount(label).max() / len(label)) if len(label) else 0.0
+def giant(label: np.ndarray) -> bool:
+    """Whether one component is so large that folds cannot have their sizes."""
+    return len(label) > 0 and int(np.bincount(label).max()) > max(10.0, GIANT * len(label))
 
 
 def smallest_key(key: np.ndarray, label: np.ndarray) -> np.ndarray:

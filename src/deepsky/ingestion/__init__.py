@@ -11,8 +11,8 @@ from typing import Any
 
 _CONTENTS = {
     "open": "opening",
-    "understand": "opening",
-    "find_reader": "opening",
+    "understand": "readers",
+    "find_reader": "readers",
     "cache_folder": "opening",
     "clear_cache": "opening",
     "ingest": "run",

@@ -25,8 +25,8 @@ from deepsky.errors import InputError
 from deepsky.gate import run_guarded
 from deepsky.ingestion.chunk import Chunk, Reading
 from deepsky.ingestion.chunk import read as read_chunk
-from deepsky.ingestion.opening import understand
 from deepsky.ingestion.prepare import Prepared, prepare
+from deepsky.ingestion.readers import understand
 from deepsky.io import atomic_write, lock_folder
 from deepsky.progress import Progress
 from deepsky.source import Rejected

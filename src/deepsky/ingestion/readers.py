@@ -1,0 +1,110 @@
+"""Finding the reader of a source, and letting it look without reading pixels."""
+
+from __future__ import annotations
+
+import glob
+import inspect
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from deepsky import registry
+from deepsky.errors import InputError
+from deepsky.source import Source
+from deepsky.tables import is_path
+
+IN_MEMORY = "arrays"
+
+
+def understand(source: Any, *, reader: str | None = None, catalogue: Any = None, **options: Any) -> Source:
+    """Find the reader of a source and let it look, without reading pixels.
+
+    Raises
+    ------
+    InputError : nothing is there, no reader knows it, or an option is not one of the reader's.
+    """
+    if isinstance(source, Source):
+        if options:
+            raise InputError("a source that is open takes no options", found=", ".join(options))
+        return source
+    if catalogue is not None:
+        options["catalogue"] = catalogue
+    name = reader if reader is not None else find_reader(source, options)
+    module = registry.find("surveys", name)
+    known = known_options(module)
+    for option in options:
+        if option not in known:
+            raise InputError(f"the reader {name!r} has no such option", file=_words(source), found=option, known=known)
+    made = module.open(source, **options)
+    if not isinstance(made, Source):
+        raise InputError(f"the reader {name!r} did not return a Source", found=type(made).__name__)
+    return made
+
+
+def known_options(module: ModuleType) -> list[str]:
+    """Options of a reader's ``open``, without the source."""
+    return list(inspect.signature(module.open).parameters)[1:]
+
+
+def find_reader(source: Any, options: Mapping[str, Any]) -> str:
+    """The name of the reader that claims a source.
+
+    With a source table (`catalogue`) only readers that cut out of full frames are asked.
+
+    Raises
+    ------
+    InputError : nothing is there, or no reader claims it.
+    """
+    if not is_path(source) and not is_list_of_paths(source):
+        return IN_MEMORY
+    first = _first(source)
+    names = registry.names("surveys")
+    claims = []
+    for name in names:
+        module = registry.find("surveys", name)
+        if "catalogue" in options and "catalogue" not in known_options(module):
+            continue
+        if module.claims(first):
+            claims.append(name)
+    if not claims:
+        lines = [f"{n} ({registry.summary('surveys', n).rstrip('.')})" for n in names]
+        raise InputError("no reader knows this", file=_words(source), found=_content(first), known=lines,
+                         fix="name a reader: --set reader=NAME, or convert the source to one of these")  # fmt: skip
+    return claims[0]
+
+
+def is_list_of_paths(source: Any) -> bool:
+    return isinstance(source, Sequence) and len(source) > 0 and all(is_path(s) for s in source)
+
+
+def _first(source: Any) -> Path:
+    """The path by which a source is recognised: itself, or the first file of a pattern or list."""
+    if not is_path(source):
+        return Path(source[0])
+    path = Path(os.path.expanduser(source))
+    if path.exists():
+        return path
+    if ":" in str(source) and not str(source).startswith("/"):  # hats:..., a scheme that a reader knows
+        return Path(source)
+    if glob.has_magic(str(source)):
+        found = sorted(glob.glob(str(path), recursive=True))
+        if found:
+            return Path(found[0])
+        raise InputError("no file matches", file=source)
+    near = sorted(p.name for p in path.parent.iterdir())[:200] if path.parent.is_dir() else None
+    raise InputError("there is no such file or folder", file=source, found=path.name if near else None, known=near)
+
+
+def _words(source: Any) -> str:
+    if is_path(source):
+        return str(source)
+    return f"{len(source)} files" if is_list_of_paths(source) else type(source).__name__
+
+
+def _content(path: Path) -> str:
+    if path.is_dir():
+        some = sorted(os.listdir(path))[:5]
+        return f"a folder with {', '.join(some)}" if some else "an empty folder"
+    return f"a file of {path.stat().st_size:,} bytes" if path.is_file() else str(path)
