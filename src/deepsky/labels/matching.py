@@ -78,7 +78,7 @@ def match(
     if extra not in EXTRA:
         raise InputError("no such treatment of extra labels", found=extra, known=EXTRA)
     where = str(labels) if is_path(labels) else "labels"
-    table = as_table(registry.find("surveys", "table").read(labels) if is_path(labels) else labels)
+    table = as_table(registry.find("surveys", "table").read_table(labels)[0] if is_path(labels) else labels)
     if id_column is not None and id_column not in table.column_names:
         raise InputError("no such column of ids", file=where, found=id_column, known=table.column_names)
     notes: list[str] = []

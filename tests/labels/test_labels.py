@@ -1,0 +1,277 @@
+"""Labels join by id and position, contradictions are refused, versions are kept, folds never move."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from astropy import units as u
+from astropy.table import MaskedColumn, Table
+from tests.folds import made
+
+from deepsky import labels
+from deepsky.errors import InputError
+from deepsky.labels.ids import bare, plain
+from deepsky.survey import Survey
+
+N = 12
+IDS = [f"o{i}" for i in range(N)]
+
+
+@pytest.fixture
+def survey(tmp_path: Path) -> Survey:
+    ra = 10.0 + np.arange(N) / 100
+    return made.survey(tmp_path / "s", ra=ra, dec=np.full(N, -5.0))
+
+
+def objects(ids: list[str], **columns: object) -> pa.Table:
+    return pa.table({"id": pa.array(ids), **columns})
+
+
+def value_of(survey: Survey, name: str) -> dict[str, object]:
+    return dict(zip(survey.id, survey.column(name).tolist(), strict=True))
+
+
+# -- joining ----------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("ids", "given", "note"),
+    [
+        (["a", "b", "c"], ["c", "a", "b"], None),
+        (["17", "8", "3"], [3, 17, 8], None),
+        (["17", "8", "3"], [3.0, 17.0, 8.0], None),
+        (["17", "8", "3"], ["0003", "17", "008"], "without leading zeros"),
+        (["x/1", "x/2", "x/3"], ["3.fits", "1.fits", "2.fits"], "without folder and ending"),
+        (["g1", "g2", "g3"], ["cut/g3.fits.gz", "cut/g1.fits.gz", "cut/g2.fits.gz"], "without folder and ending"),
+        (["PGC1", "PGC2", "PGC3"], ["pgc3.png", "pgc1.png", "pgc2.png"], "in lower case"),
+        (["galáxia", "Ω Cen", "b"], ["b", "gala\u0301xia", "Ω Cen"], None),
+    ],
+)  # fmt: skip
+def test_ids_in_many_forms(ids: list[str], given: list[object], note: str | None) -> None:
+    found = labels.match({"name": given, "value": [1.0, 2.0, 3.0]}, objects(ids))
+    got = dict(zip(found.table["id"].to_pylist(), found.table["value"].to_pylist(), strict=True))
+    fit = {bare(plain(i)): i for i in ids}
+    assert got == {fit[bare(plain(g))]: repr(v) for g, v in zip(given, [1.0, 2.0, 3.0], strict=True)}
+    assert "3 objects labelled by column 'name'" in found.notes
+    assert note is None or any(note in n for n in found.notes)
+
+
+def test_the_column_that_fits_is_found(survey: Survey) -> None:
+    table = {"number": np.arange(N), "galaxy": IDS, "type": ["E", "S"] * 6}
+    assert set(labels.match(table, survey.index).columns) == {"number", "type"}
+    with pytest.raises(InputError, match="no label is of an object") as error:
+        labels.match(table, survey.index, id_column="number")
+    assert error.value.keyword == "number" and "o0" in str(error.value.expected)
+    with pytest.raises(InputError, match="no such column of ids"):
+        labels.match(table, survey.index, id_column="galaxi")
+
+
+def test_every_kind_of_table_in_memory(survey: Survey) -> None:
+    columns = {"id": IDS, "z": np.linspace(0, 1, N), "type": ["E", "S"] * 6}
+    frame, records = pd.DataFrame(columns), np.rec.fromarrays(list(columns.values()), names="id,z,type")
+    kinds = [columns, frame, Table(columns), pa.table(columns), records, frame.set_index("id")]
+    found = [labels.match(k, survey.index) for k in kinds]
+    assert all(f.table.equals(found[0].table) for f in found)
+    assert found[0].columns["type"].classes == ("E", "S") and found[0].columns["z"].dtype == "float64"
+    united = Table({"id": IDS, "mass": np.ones(N) * u.M_sun})
+    assert labels.match(united, survey.index).columns["mass"].unit == "solMass"
+
+
+def test_files(survey: Survey, tmp_path: Path) -> None:
+    table = Table({"id": IDS, "z": np.linspace(0, 1, N), "type": ["E", "S"] * 6})
+    for name, kind in (("l.csv", "ascii.csv"), ("l.ecsv", "ascii.ecsv"), ("l.fits", "fits"), ("l.vot", "votable")):
+        table.write(tmp_path / name, format=kind)
+        found = labels.match(tmp_path / name, survey.index)
+        assert dict(zip(found.table["id"].to_pylist(), found.table["value"].to_pylist(), strict=False))["o3"] in {
+            "S",
+            repr(3 / 11),
+        }
+        assert set(found.columns) == {"z", "type"}
+    (tmp_path / "empty.csv").write_text("id,z\n")
+    with pytest.raises(InputError, match="empty") as error:
+        labels.match(tmp_path / "empty.csv", survey.index)
+    assert "empty.csv" in str(error.value.file)
+
+
+def test_by_position_one_to_one(survey: Survey) -> None:
+    ra, dec = survey.column("ra"), survey.column("dec")
+    off = 0.3 / 3600
+    table = {"RAJ2000": np.append(ra[:5] + off, [ra[0] - 2 * off, 200.0]), "DEJ2000": np.append(dec[:5], [dec[0], 0.0]),
+             "z": np.arange(7.0)}  # fmt: skip
+    found = labels.match(table, survey.index)
+    assert dict(zip(found.table["id"].to_pylist(), found.table["value"].to_pylist(), strict=True)) == {
+        str(i): repr(float(k)) for k, i in enumerate(survey.id[:5])
+    }
+    notes = " ".join(found.notes)
+    assert "5 objects labelled by position within 1 arcsec" in notes and "1 labels are ambiguous" in notes
+    assert "1 labels have no object within 1 arcsec" in notes
+    with pytest.raises(InputError, match="no label lies near an object"):
+        labels.match(table, survey.index, radius_arcsec=0.01)
+    with pytest.raises(InputError, match="no positions"):
+        labels.match({"id": IDS, "z": np.arange(N)}, survey.index, radius_arcsec=1.0)
+
+
+# -- what can be wrong ------------------------------------------------------------------------------------
+def test_labels_of_unknown_objects(survey: Survey) -> None:
+    table = {"id": [*IDS, "x1", "x2", "x3", "x4", "x5", "x6"], "z": np.arange(N + 6.0)}
+    with pytest.raises(InputError, match="6 of 18 labels are of objects that are not there") as error:
+        labels.match(table, survey.index)
+    assert error.value.found == "x1, x2, x3, x4, x5, ..." and "--extra-labels ignore" in str(error.value.fix)
+    found = labels.match(table, survey.index, extra="ignore")
+    assert found.table.num_rows == N and any("6 of 18" in n for n in found.notes)
+    assert labels.match(table, survey.index, also_known=[f"x{i}" for i in range(1, 7)]).table.num_rows == N
+    with pytest.raises(InputError, match="no such treatment"):
+        labels.match(table, survey.index, extra="maybe")
+
+
+def test_objects_without_labels_are_counted(survey: Survey) -> None:
+    found = labels.match({"id": IDS[:4], "z": np.arange(4.0)}, survey.index)
+    assert "8 of 12 objects have no label 'z'" in found.notes
+
+
+def test_contradictions_and_repetitions(survey: Survey) -> None:
+    twice = {"id": ["o1", "o2", "o2", "o3", "o3"], "type": ["E", "E", "S", "S", "S"]}
+    with pytest.raises(InputError, match="1 objects have contradicting labels") as error:
+        labels.match(twice, survey.index)
+    assert error.value.found == "o2: E and S" and error.value.keyword == "type" and "labeller" in str(error.value.fix)
+    same = {"id": ["o1", "o3", "o3"], "type": ["E", "S", "S"]}
+    found = labels.match(same, survey.index)
+    assert found.table.num_rows == 2 and "1 rows of 'type' repeat a label" in found.notes
+    several = labels.match({**twice, "labeller": ["ann", "ann", "bob", "ann", "bob"]}, survey.index)
+    assert several.table.num_rows == 5
+    with pytest.raises(InputError, match="from one labeller"):
+        labels.match({**twice, "labeller": ["ann"] * 5}, survey.index)
+    later = labels.match({**twice, "date": ["2020-01-01", "2020-01-01", "2021-01-01", "", ""]}, survey.index)
+    assert dict(zip(later.table["id"].to_pylist(), later.table["value"].to_pylist(), strict=True))["o2"] == "S"
+
+
+@pytest.mark.parametrize("bad", [np.inf, -np.inf])
+def test_infinite_labels(survey: Survey, bad: float) -> None:
+    with pytest.raises(InputError, match="not finite") as error:
+        labels.match({"id": IDS, "z": np.append(np.arange(N - 1.0), bad)}, survey.index)
+    assert error.value.keyword == "z" and error.value.found == "1 infinite values"
+
+
+def test_missing_and_masked_cells_are_no_labels(survey: Survey, tmp_path: Path) -> None:
+    table = Table({"id": IDS})
+    table["z"] = MaskedColumn(np.arange(N, dtype=float), mask=[True] * 3 + [False] * 9)
+    table["t"] = MaskedColumn(np.arange(N), mask=[False] * 10 + [True] * 2)
+    table["kind"] = ["E", "", "S"] * 4
+    table["z"][5] = np.nan
+    found = labels.match(table, survey.index)
+    assert {"4 cells of 'z' are empty, masked or NaN: no label", "2 cells of 't' are empty, masked or NaN: no label",
+            "4 cells of 'kind' are empty, masked or NaN: no label"} <= set(found.notes)  # fmt: skip
+    labels.write(survey.path, found)
+    read = Survey.load(survey.path)
+    z = value_of(read, "z")
+    assert np.isnan([z["o0"], z["o5"]]).all() and z["o7"] == 7.0
+    t = value_of(read, "t")
+    assert np.isnan(t["o11"]) and t["o9"] == 9
+    assert value_of(read, "kind")["o1"] is None
+    codes = read.truth("kind").value
+    assert set(codes[[i for i, n in enumerate(read.id) if n in {"o1", "o4", "o7", "o10"}]].tolist()) == {-1}
+
+
+def test_nothing_but_missing(survey: Survey) -> None:
+    with pytest.raises(InputError, match="no column holds a label"):
+        labels.match({"id": IDS, "z": np.full(N, np.nan)}, survey.index)
+    with pytest.raises(InputError, match="empty table"):
+        labels.match({"id": [], "z": []}, survey.index)
+    with pytest.raises(InputError, match="without a column of labels"):
+        labels.match({"id": IDS, "ra": np.zeros(N), "dec": np.zeros(N)}, survey.index)
+    with pytest.raises(InputError, match="not a table"):
+        labels.match(3.0, survey.index)
+
+
+def test_one_class_is_noted(survey: Survey) -> None:
+    found = labels.match({"id": IDS, "kind": ["E"] * N}, survey.index)
+    assert any("one class only ('E')" in n for n in found.notes)
+
+
+def test_ids_survive_beyond_the_digits_of_a_float() -> None:
+    big = 1237648720693755912
+    found = labels.match({"objid": np.array([big, big + 1]), "z": [1.0, 2.0]}, objects([str(big + 1), str(big)]))
+    assert found.table["id"].to_pylist() == [str(big), str(big + 1)]
+
+
+# -- the layer --------------------------------------------------------------------------------------------
+def test_versions_and_relabelling(survey: Survey) -> None:
+    before = survey.column("fold").copy()
+    assert labels.add(survey.path, {"id": IDS, "type": ["E", "S"] * 6, "n": np.arange(N)}, date="2020-01-01") == 1
+    first = Survey.load(survey.path)
+    assert first.schema.columns["type"].classes == ("E", "S") and first.schema.columns["type"].role == "label"
+    assert first.column("n").dtype == np.int64 and value_of(first, "n")["o7"] == 7
+    assert labels.add(survey.path, {"id": ["o0", "o2"], "type": ["merger", "S"]}) == 2
+    second = Survey.load(survey.path)
+    got = value_of(second, "type")
+    assert got["o0"] == "merger" and got["o2"] == "S" and got["o1"] == "S" and got["o4"] == "E"
+    assert second.schema.columns["type"].classes == ("E", "S", "merger")
+    assert (second.column("fold") == before).all() and second.hash == survey.hash
+    assert labels.versions(survey.path) == [1, 2]
+    table = pq.read_table(survey.path / "labels" / "0001.parquet")
+    assert table.column_names == ["id", "name", "value", "labeller", "date", "confidence"]
+    assert set(table["date"].to_pylist()) == {"2020-01-01"}
+    truth = second.gather(slice(None)).truth["type"]
+    assert truth.classes == ("E", "S", "merger") and truth.value.dtype == torch.int64
+
+
+def test_several_labellers(survey: Survey) -> None:
+    for who, kinds, z in (("ann", ["E", "E", "S"], 1.0), ("bob", ["E", "S", "S"], 2.0), ("cleo", ["S", "E", "S"], 3.0)):
+        labels.add(survey.path, {"id": IDS[:3], "type": kinds, "z": [z, z, 5.0]}, labeller=who)
+    read = Survey.load(survey.path)
+    assert [value_of(read, "type")[i] for i in IDS[:4]] == ["E", "E", "S", None]
+    assert [value_of(read, "type_votes")[i] for i in IDS[:4]] == [3, 3, 3, 0]
+    assert (
+        value_of(read, "type_agreement")["o0"] == pytest.approx(2 / 3) and value_of(read, "type_agreement")["o2"] == 1
+    )
+    assert value_of(read, "z")["o0"] == 2.0 and value_of(read, "z_scatter")["o0"] == pytest.approx(
+        np.std([1, 2, 3], ddof=1)
+    )
+    assert value_of(read, "z_scatter")["o2"] == 0.0 and np.isnan(value_of(read, "z")["o5"])
+    assert read.schema.columns["z_scatter"].role == "scalar"
+    labels.add(survey.path, {"id": ["o0"], "type": ["S"]}, labeller="bob")  # bob changes his mind
+    assert value_of(Survey.load(survey.path), "type")["o0"] == "S"
+    labels.add(survey.path, {"id": ["o0"], "type": ["E"], "confidence": [0.0]}, labeller="cleo")
+    assert value_of(Survey.load(survey.path), "type")["o0"] is None  # ann and bob disagree: a tie
+
+
+def test_errors_and_limits_of_a_label(survey: Survey) -> None:
+    table = {"id": IDS, "z": np.arange(N, dtype=float), "z_err": np.full(N, 0.1), "z_limit": np.zeros(N, np.int8)}
+    labels.add(survey.path, table)
+    read = Survey.load(survey.path)
+    truth = read.gather([0, 1]).truth
+    assert set(truth) == {"z"}
+    assert truth["z"].sigma is not None and torch.allclose(truth["z"].sigma, torch.full((2,), 0.1, dtype=torch.float64))
+    assert truth["z"].limit is not None and truth["z"].limit.tolist() == [0.0, 0.0]
+
+
+def test_what_may_turn_with_the_image_is_not_called_a_scalar(survey: Survey) -> None:
+    found = labels.match({"id": IDS, "pa": np.arange(N, dtype=float), "paint": np.arange(N, dtype=float)}, survey.index)
+    assert found.columns["pa"].moves == "fixed" and found.columns["paint"].moves == "scalar"
+    assert any("'pa' may turn" in n for n in found.notes)
+
+
+def test_text_and_several_numbers_a_row(survey: Survey) -> None:
+    table = {"id": IDS, "votes": np.arange(2.0 * N).reshape(N, 2), "comment": [f"remark {i}" for i in range(N)]}
+    found = labels.match(table, survey.index)
+    assert found.columns["comment"].role == "scalar" and not found.columns["comment"].classes
+    labels.write(survey.path, found)
+    read = Survey.load(survey.path)
+    assert value_of(read, "votes_1")["o3"] == 7.0 and value_of(read, "comment")["o3"] == "remark 3"
+    assert set(read.gather([0]).truth) == {"votes_0", "votes_1"}
+
+
+def test_numeric_classes_stay_numbers_and_booleans_become_ones(survey: Survey) -> None:
+    labels.add(survey.path, {"id": IDS, "t": np.arange(N) % 3, "lens": np.arange(N) % 2 == 0})
+    read = Survey.load(survey.path)
+    assert read.column("t").dtype == np.int64 and set(read.column("lens").tolist()) == {0, 1}
+    assert read.schema.columns["t"].classes == ()
+
+
+def test_only_native_surveys_take_labels(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="added to a native survey"):
+        labels.add(tmp_path, {"id": IDS, "z": np.arange(N)})
