@@ -13,8 +13,8 @@ __version__ = "0.1.0"
 # The table of contents: every public name and the module that holds it, loaded on first use so that
 # `import deepsky` costs nothing. The order is the flow of data.
 _CONTENTS = {
-    "open": "deepsky.ingest",
-    "ingest": "deepsky.ingest",
+    "open": "deepsky.ingestion",
+    "ingest": "deepsky.ingestion",
     "Survey": "deepsky.survey",
     "Sample": "deepsky.sample",
     "tasks": "deepsky.tasks",

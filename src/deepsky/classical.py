@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from deepsky import baselines, registry
+from deepsky import baselines
 from deepsky.contract import Contract
 from deepsky.errors import InputError
 from deepsky.model import Network
@@ -36,15 +35,15 @@ class Pick(nn.Module):
 
 
 class Features(nn.Module):
-    """Flux and inverse variance -> (n, features) by the names of `deepsky.baselines`."""
+    """Flux and inverse variance -> (n, features), as the family of a classical predictor sees them."""
 
-    def __init__(self, name: str, noise: str) -> None:
+    def __init__(self, predictor: baselines.ClassicalPredictor) -> None:
         super().__init__()
-        self.name, self.noise = name, noise
+        self.predictor = predictor
 
     def forward(self, part: tuple[Tensor, Tensor]) -> Tensor:
-        """(n, features); NaN for what could not be measured."""
-        return baselines.extract(self.name, part[0].float(), part[1].float(), self.noise)
+        """(n, features), finite."""
+        return self.predictor.features(part[0].float(), part[1].float())
 
 
 class Gaussian(Mixture):
@@ -59,15 +58,6 @@ class Gaussian(Mixture):
         found: Tensor = self.family(features)
         mean, sigma = found[:, : self.targets], found[:, self.targets :].exp().clamp(min=1e-3)
         return torch.cat([torch.zeros(len(found), 1), mean, torch.log(torch.expm1(sigma - 1e-4)) - 0.54], 1)
-
-
-class Classical(Predictor):
-    """Features, then a family; the features of the domain gate are finite, as a network's are."""
-
-    def features(self, sample: Sample) -> Tensor:
-        """(n, features)."""
-        x: Tensor = self.network(self.normalise(sample))
-        return x
 
 
 def applies(task: Task) -> bool:
@@ -105,42 +95,42 @@ def fit(
     given = dict(settings)
     schema = train.schema.observations[observation]
     features = given.pop("features", default_features(schema))
-    extract = Features(features, schema.noise)
+    noise: Any = "unknown" if schema.noise == "unknown" else "measured"
     rows, truth = [], []
     for i in range(0, len(train), 512):
         sample = train.gather(slice(i, i + 512), truth=task.targets)
-        rows.append(extract(Pick(observation)(sample)).numpy())
-        truth.append(_target(task, sample))
-    x, y = np.concatenate(rows), np.concatenate(truth)
-    kind = "values" if isinstance(task, Regress) else "multilabel" if getattr(task, "multilabel", False) else "classes"
-    weights = _weights(task, y)
-    outputs = {"outputs": len(task.classes)} if isinstance(task, Classify) else {}
-    family = registry.find("baselines", name).fit(x, y, kind=kind, weights=weights, seed=seed, **outputs, **given)
-    described = Network(name, {**given, "features": features, "family": family.config()})
-    return _assembled(task, extract, family, observation), described
+        flux, ivar = Pick(observation)(sample)
+        rows.append(baselines.extract(features, flux.float(), ivar.float(), noise))
+        truth.append(task.standard(sample)[0] if isinstance(task, Regress) else cast(Classify, task).soft(sample.truth))
+    kind: Any = (
+        "values" if isinstance(task, Regress) else "multilabel" if cast(Classify, task).multilabel else "classes"
+    )
+    if getattr(task, "weights", "none") == "balanced":
+        given["balanced"] = True
+    predictor = baselines.fit_on_features(
+        name,
+        features,
+        torch.cat(rows),
+        torch.cat(truth),
+        shape=schema.shape,
+        kind=kind,
+        seed=seed,
+        noise=noise,
+        **given,
+    )
+    described = Network(name, {**given, "features": features, "predictor": predictor.config()})
+    return _assembled(task, predictor, observation), described
 
 
-def _target(task: Task, sample: Sample) -> np.ndarray:
-    if isinstance(task, Regress):
-        return task.standard(sample)[0].numpy()
-    return task.truth(sample.truth)
-
-
-def _weights(task: Task, y: np.ndarray) -> np.ndarray | None:
-    if getattr(task, "weights", "none") != "balanced" or y.ndim != 1:
-        return None
-    share = np.bincount(y, minlength=int(y.max()) + 1) / len(y)
-    found: np.ndarray = 1.0 / share[y]
-    return found
-
-
-def _assembled(task: Task, extract: Features, family: nn.Module, observation: str) -> Predictor:
+def _assembled(task: Task, predictor: baselines.ClassicalPredictor, observation: str) -> Predictor:
+    """The family becomes the head; it must not stand in the module twice."""
+    family = predictor.family
+    predictor.family = nn.Identity()  # type: ignore[assignment]
     head = Gaussian(family, len(task.names)) if isinstance(task, Regress) else family
-    return Classical(Pick(observation), extract, head).eval()
+    return Predictor(Pick(observation), Features(predictor), head).eval()
 
 
 def rebuild(task: Task, described: Network, contract: Contract) -> nn.Module:
     """The module of a saved classical model, its arrays still empty."""
-    settings = described.settings
-    family = cast(nn.Module, registry.find("baselines", described.name).from_config(settings["family"]))
-    return _assembled(task, Features(settings["features"], contract.schema.noise), family, contract.observation)
+    predictor = baselines.ClassicalPredictor.from_config(described.settings["predictor"])
+    return _assembled(task, predictor, contract.observation)

@@ -75,7 +75,7 @@ def _more(words: list[str] | None, call: Callable[..., Any], extra: tuple[str, .
 
 
 def _survey(path: Path, labels: Path | None = None, **options: Any) -> Any:
-    from deepsky.ingest import open as open_survey
+    from deepsky.ingestion import open as open_survey
 
     return open_survey(path, labels=labels, **options)
 
@@ -144,7 +144,7 @@ def ingest(
     sets: Set = None,
 ) -> None:
     """Turn any supported source into a native survey: resumable, in bounded memory, in parallel."""
-    from deepsky.ingest import ingest as run
+    from deepsky.ingestion import ingest as run
 
     given = {
         "catalogue": catalogue,

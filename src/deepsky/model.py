@@ -68,6 +68,11 @@ class Network:
         made: nn.Module = builder(channels, size, **settings)
         return made
 
+    def settled(self, built: nn.Module) -> Network:
+        """With the settings that rebuild a pretrained network without asking its hub again."""
+        found = getattr(built, "settings", None)
+        return replace(self, settings=dict(found)) if self.name.partition(":")[0] in {"hf", "timm"} and found else self
+
 
 def _parameters(function: Any) -> list[str]:
     import inspect

@@ -53,5 +53,6 @@ class Order:
         if epoch != self.epoch:
             self.epoch, self.at = epoch, self.permutation(epoch)
         at = self.at[number * self.batch_size : (number + 1) * self.batch_size]
-        sample: Sample = augment(self.survey.gather(at, truth=self.task.targets), seed=self.seed, epoch=epoch)
+        plain = self.task.declared(self.survey.gather(at, truth=self.task.targets))
+        sample: Sample = augment(plain, seed=self.seed, epoch=epoch)
         return sample

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from torch import nn
 
 from deepsky.augment import Augmentation
@@ -55,10 +56,10 @@ def augmentation(words: str, train: Survey, observation: str, task: Task) -> str
         return ""
     if words == "auto":
         # a target without a declared behaviour under rotation forbids it
-        moves = [train.schema.columns[t].moves for t in task.targets]
-        fixed = getattr(task, "classes", ()) == () and not getattr(task, "moves", "") and "fixed" in moves
-        return "" if fixed else "dihedral"
-    Augmentation.parse(words)
+        truths = task.declared(train.gather(np.arange(1), truth=task.targets, observations=())).truth
+        return "" if any(t.moves == "fixed" for t in truths.values()) else "dihedral"
+    # once on a real object: a target that forbids it, a missing PSF or pixel scale shows only then
+    Augmentation.parse(words)(task.declared(train.gather(np.arange(1), truth=task.targets)), seed=0, epoch=0)
     return words
 
 

@@ -237,8 +237,9 @@ class Survey:
     def _position(self, name: str) -> np.ndarray:
         return self.column(name)
 
-    def _array(self, name: str, rows: np.ndarray) -> Tensor | None:
-        """(n, ...) of one stored array, in its stored dtype: one take a tile."""
+    def array(self, name: str, positions: np.ndarray) -> np.ndarray | None:
+        """(n, ...) of one stored array such as ``image.flux``, in its stored dtype; None where there is none."""
+        rows = self.rows[positions]  # one take a tile
         starts = np.array([t.start for t in self.tiles])
         tile_of = np.searchsorted(starts, rows, side="right") - 1
         out: np.ndarray | None = None
@@ -255,7 +256,11 @@ class Survey:
                 np.take(source, rows - starts[number], axis=0, out=out, mode="clip")
             else:
                 out[here] = source[rows[here] - starts[number]]
-        return None if out is None else torch.from_numpy(out)
+        return out
+
+    def _array(self, name: str, positions: np.ndarray) -> Tensor | None:
+        found = self.array(name, positions)
+        return None if found is None else torch.from_numpy(found)
 
     def _observation(self, name: str, at: np.ndarray, rows: np.ndarray) -> Observation:
         schema = self.schema.observations[name]

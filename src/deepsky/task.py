@@ -118,6 +118,10 @@ class Task(ABC):
     ) -> Tensor:
         """(n,) loss of every object; exactly zero, gradient included, for one without a label."""
 
+    def declared(self, sample: Sample) -> Sample:
+        """The batch with what the task itself declares of its truth, before it is augmented."""
+        return sample
+
     # -- what is said of an object ------------------------------------------------------------------------
     @abstractmethod
     def labelled(self, sample: Sample) -> Tensor:

@@ -132,6 +132,7 @@ def train(
     _seed(stable_uint(seed, "build"))
     size = tuple(some.observation(observation).flux.shape[2:])
     built = described.build(fitted.channels, size) if isinstance(network, str) else network
+    described = described.settled(built)
     module = task.module(fitted, built)
     run = plan.decide(
         task,

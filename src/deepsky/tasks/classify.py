@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import ClassVar, Self
 
 import numpy as np
@@ -30,6 +31,8 @@ class Classify(Task):
     weights : "balanced" weighs each class by the inverse of its share in the training fold; probabilities are
         corrected back when the task is calibrated and by the stated prior.
     smoothing : label smoothing in [0, 1).
+    edges : rising numbers at which a numeric column is cut into classes: below the first, between, above the last; a
+        value on an edge belongs above it. `classes` may name them.
     classes, prior : learnt from the training fold: names, and the share of each.
     """
 
@@ -38,6 +41,7 @@ class Classify(Task):
     multilabel: bool = False
     weights: str = "none"
     smoothing: float = 0.0
+    edges: tuple[float, ...] = ()
     classes: tuple[str, ...] = ()
     prior: tuple[float, ...] = ()
 
@@ -62,6 +66,8 @@ class Classify(Task):
                         expected="numbers from 0 to 1",
                     )
             bound = replace(self, classes=tuple(self.targets))
+        elif self.edges:
+            bound = self._cut(survey, truths[self.targets[0]])
         else:
             name = self.targets[0]
             here = [_word(v) for v in survey.column(name)]
@@ -84,16 +90,38 @@ class Classify(Task):
                     fix="use --task regress for numbers, or name another column",
                 )
             bound = replace(self, classes=classes)
-        soft = bound._soft(truths)
+        soft = bound.soft(truths)
         share = torch.nanmean(soft, 0)
         return replace(bound, prior=tuple(round(float(s), 8) for s in share))
+
+    def _cut(self, survey: Survey, truth: Truth) -> Self:
+        name, words = self.targets[0], [f"{e:g}" for e in self.edges]
+        if truth.classes or truth.value.ndim != 1:
+            raise InputError("only a column of numbers can be cut at edges", file=survey.path, keyword=name)
+        if list(self.edges) != sorted(set(self.edges)):
+            raise InputError("edges must rise", found=self.edges)
+        inner = [f"{a} to {b}" for a, b in pairwise(words)]
+        names = self.classes or (f"below {words[0]}", *inner, f"{words[-1]} and above")
+        if len(names) != len(self.edges) + 1:
+            raise InputError("one more class than edges", found=f"{len(names)} classes, {len(self.edges)} edges")
+        bound = replace(self, classes=tuple(names))
+        counts = torch.bincount(bound._codes(truth).clamp(min=-1) + 1, minlength=len(names) + 1)[1:]
+        if int((counts > 0).sum()) < 2:
+            raise InputError(
+                "a classifier needs at least two classes",
+                file=survey.path,
+                keyword=name,
+                found=", ".join(f"{n}: {int(c)}" for n, c in zip(names, counts, strict=True)),
+                fix="choose other edges",
+            )
+        return bound
 
     def head(self, features: int) -> nn.Module:
         """A linear layer to the logits."""
         return nn.Linear(features, len(self.classes))
 
     # -- truth --------------------------------------------------------------------------------------------
-    def _soft(self, truths: Mapping[str, Truth]) -> Tensor:
+    def soft(self, truths: Mapping[str, Truth]) -> Tensor:
         """(n, classes) target weights, NaN in the rows without a label."""
         if len(self.targets) > 1:
             return torch.stack([truths[t].value.float() for t in self.targets], dim=-1)
@@ -104,6 +132,9 @@ class Classify(Task):
 
     def _codes(self, truth: Truth) -> Tensor:
         """Codes of this task from those of the survey, matched by the classes' names."""
+        if self.edges:
+            found = torch.bucketize(truth.value, torch.tensor(self.edges, dtype=truth.value.dtype), right=True)
+            return torch.where(torch.isfinite(truth.value), found, -1)
         if truth.classes:
             unknown = [c for c in truth.classes if c not in self.classes]
             table = torch.tensor([self.classes.index(c) if c not in unknown else -1 for c in truth.classes] + [-1])
@@ -113,12 +144,12 @@ class Classify(Task):
 
     def labelled(self, sample: Sample) -> Tensor:
         """(n,) which objects have a label."""
-        return ~torch.isnan(self._soft(sample.truth)).any(-1)
+        return ~torch.isnan(self.soft(sample.truth)).any(-1)
 
     def truth(self, truths: Mapping[str, Truth]) -> np.ndarray:
         """(n,) int64 class codes, -1 without a label; (n, classes) fractions or zeros and ones for several targets."""
         if len(self.targets) > 1:
-            return self._soft(truths).numpy()
+            return self.soft(truths).numpy()
         return self._codes(truths[self.targets[0]]).numpy()
 
     # -- loss ---------------------------------------------------------------------------------------------
@@ -126,7 +157,7 @@ class Classify(Task):
         self, head: nn.Module, outputs: Tensor, sample: Sample, generator: torch.Generator | None = None
     ) -> Tensor:
         """(n,) cross-entropy [nat]."""
-        soft = self._soft(sample.truth).to(outputs.device)
+        soft = self.soft(sample.truth).to(outputs.device)
         has = ~torch.isnan(soft).any(-1)
         soft = torch.where(has[:, None], soft, 0.0)
         weight = torch.ones(len(self.classes), device=outputs.device)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
 import numpy as np
 import torch
-from scipy.special import ndtr, ndtri
 from torch import Tensor, nn
 
+from deepsky.calibration import ConformalPIT
 from deepsky.errors import InputError
 from deepsky.metrics.distributions import pit_quantiles, quantile_at
 from deepsky.sample import Moves, Sample, Truth
@@ -132,7 +131,7 @@ class Regress(Task):
 
     def _outer(self, z: np.ndarray) -> np.ndarray:
         """(n, d, levels) z -> y; every transform rises, so quantiles stay quantiles."""
-        u = z * np.asarray(self.scale)[:, None] + np.asarray(self.centre)[:, None]
+        u: np.ndarray = z * np.asarray(self.scale)[:, None] + np.asarray(self.centre)[:, None]
         for i, name in enumerate(self.names):
             if name in self.log:
                 u[:, i] = np.exp(u[:, i])
@@ -158,6 +157,13 @@ class Regress(Task):
         scale, centre = torch.tensor(self.scale, dtype=y.dtype), torch.tensor(self.centre, dtype=y.dtype)
         z = (self._inner(y) - centre) / scale
         return z.float(), None if sigma is None else (sigma.cpu() * self._slope(y)).float(), limit
+
+    def declared(self, sample: Sample) -> Sample:
+        """The batch with `moves` for truths that the survey leaves undeclared."""
+        if not self.moves:
+            return sample
+        told = {n: replace(t, moves=self.moves) if t.moves == "fixed" else t for n, t in sample.truth.items()}
+        return replace(sample, truth=told)
 
     # -- contract -----------------------------------------------------------------------------------------
     def labelled(self, sample: Sample) -> Tensor:
@@ -213,8 +219,8 @@ class Regress(Task):
             columns |= {name: median, f"{name}_p16": low, f"{name}_p84": high}
             columns[f"{name}_quantiles"] = q[:, i].astype(np.float32)
             if "reach" in calibration:
-                reach = float(calibration["reach"][i])
-                low, high = quantile_at(LEVELS, q[:, i], (ndtr(-reach), ndtr(reach))).T
+                ends = ConformalPIT.from_arrays(calibration).levels()[i]
+                low, high = quantile_at(LEVELS, q[:, i], ends).T
                 columns |= {f"{name}_lo": low, f"{name}_hi": high}
         return columns
 
@@ -232,18 +238,14 @@ class Regress(Task):
 
     def calibrate(self, head: nn.Module, outputs: Tensor, sample: Sample, level: float) -> Arrays | None:
         """How far, in normal scores of the posterior, a central interval must reach to hold `level` of new objects
-        (split conformal prediction on |Phi^-1(PIT)|, Vovk+2005), for every number."""
+        for every number (split conformal prediction on the PIT)."""
         has = self.labelled(sample).numpy()
         if has.sum() < 20:
             return None
         q = self._quantiles(head, outputs[torch.from_numpy(has)])
         y = self.truth(sample.truth)[has]
-        n = len(y)
-        rank = min(n, math.ceil((n + 1) * level))
-        score = np.stack(
-            [np.abs(ndtri(pit_quantiles(LEVELS, q[:, i], y[:, i]))) for i in range(len(self.names))], axis=1
-        )
-        return {"reach": np.sort(score, axis=0)[rank - 1], "level": np.array([level])}
+        u = np.stack([pit_quantiles(LEVELS, q[:, i], y[:, i]) for i in range(len(self.names))], axis=1)
+        return ConformalPIT.fit(u, level).arrays()
 
 
 def _values(truths: Mapping[str, Truth], targets: tuple[str, ...] | str) -> tuple[Tensor, Tensor | None, Tensor | None]:
