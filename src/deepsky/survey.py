@@ -222,7 +222,6 @@ class Survey:
         truth, observations : the names to read; by default every one that the schema declares.
         """
         at = np.arange(len(self))[positions] if isinstance(positions, slice) else np.asarray(positions, dtype=np.int64)
-        rows = self.rows[at]
         names = [n for n, c in self.schema.columns.items() if c.role != "scalar"] if truth is None else truth
         seen = self.schema.observations if observations is None else observations
         return Sample(
@@ -230,7 +229,7 @@ class Survey:
             key=torch.from_numpy(self.key[at].view(np.int64)),
             ra=torch.from_numpy(self._position("ra")[at]),
             dec=torch.from_numpy(self._position("dec")[at]),
-            observations={name: self._observation(name, at, rows) for name in seen},
+            observations={name: self._observation(name, at) for name in seen},
             truth={name: self.truth(name, at) for name in names},
         )
 
@@ -262,17 +261,21 @@ class Survey:
         found = self.array(name, positions)
         return None if found is None else torch.from_numpy(found)
 
-    def _observation(self, name: str, at: np.ndarray, rows: np.ndarray) -> Observation:
+    def _observation(self, name: str, at: np.ndarray) -> Observation:
         schema = self.schema.observations[name]
-        flux, ivar = self._array(f"{name}.flux", rows), self._array(f"{name}.ivar", rows)
-        if flux is None or ivar is None:
-            empty = torch.zeros((len(rows), *schema.shape))
-            flux, ivar = empty, empty
+        flux, ivar = self._array(f"{name}.flux", at), self._array(f"{name}.ivar", at)
+        if flux is None or ivar is None:  # zeros here would be a silent "not measured"
+            raise InputError(
+                "arrays of the survey are missing",
+                file=self.path,
+                found=f"no {name}.flux or {name}.ivar in a tile",
+                fix="ingest it again",
+            )
         flux, ivar = flux.float(), ivar.float()
         ivar = ivar.reshape(*ivar.shape, *(1,) * (flux.ndim - ivar.ndim))
         if isinstance(schema, RowSchema):
             return Row(flux, ivar, names=schema.names, units=schema.units)
-        psf = self._array(f"{name}.psf", rows)
+        psf = self._array(f"{name}.psf", at)
         return Image(
             flux,
             ivar,
@@ -305,7 +308,7 @@ class Survey:
             )
         column = self.schema.columns[name]
         if column.array:
-            value = self._array(f"truth.{name}", self.rows[at])
+            value = self._array(f"truth.{name}", at)
             if value is None:
                 raise InputError("the truth's array is missing", file=self.path, found=name, fix="ingest it again")
             return Truth(value.float(), moves=column.moves, unit=column.unit)

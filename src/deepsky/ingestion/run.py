@@ -34,6 +34,7 @@ from deepsky.store import Cell, Part
 from deepsky.survey import Survey
 
 REJECTED = "rejected.parquet"
+KEPT = "input_fold"  # column with the fold of a native survey that is converted
 AHEAD = 8  # chunks that wait for an earlier one
 MOST = 256  # objects in a chunk from files
 CHILD_MEMORY = 4 << 30
@@ -95,8 +96,10 @@ def ingest(
         lost = [r.id for r in prepared.rejected]
         table = label_layer.match(labels, prepared.items.select(known), id_column=id_column, extra=extra_labels,
                                   also_known=lost)  # fmt: skip
+    if folds is None:  # a conversion keeps the folds: what was tested stays in the test
+        folds = {"fold_column": KEPT} if KEPT in prepared.schema.columns else {}
     with lock_folder(to):
-        return _ingest(prepared, to, table, workers, budget, max_rejected, tile_bytes, folds or {}, quiet)
+        return _ingest(prepared, to, table, workers, budget, max_rejected, tile_bytes, folds, quiet)
 
 
 def _ingest(
