@@ -1,0 +1,227 @@
+"""Ellipticities and shear: galaxies as in GREAT3 control-ground-constant, sheared, blurred, noisy, in pairs.
+
+Constants from the challenge's own configuration (GalSim examples/great3/cgc.yaml, great3_reject.py; Mandelbaum+2014):
+48 x 48 pixels of 0.2", Kolmogorov PSF, Gaussian noise, S/N 17 to 100, shear in an annulus, pairs turned by 90 degrees.
+The galaxies are bulge + disk with the shapes and bulge fractions of COSMOS and not the COSMOS catalogue itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import ndtr, ndtri
+from torch import Tensor
+
+from deepsky.errors import InputError, need
+from deepsky.io import blake_keys
+from deepsky.sample import Image, Sample, Truth, stack
+from deepsky.simulators import _render as render
+from deepsky.simulators._galaxies import bulge_fraction, cosmos_shapes
+from deepsky.simulators._profiles import combine_shear, psf_transform, sersic, sheared
+from deepsky.simulators._random import Draws, tabulated
+from deepsky.simulators._surveys import GREAT3_GROUND, Great3
+
+Floats = NDArray[np.float64]
+Pairs = Literal["rotated", "plusminus", "none"]
+
+PSF_FWHM: Final = ((0.45, 0.0), (0.55, 20.0), (0.65, 17.0), (0.75, 13.0), (0.85, 9.0), (0.95, 0.0))  # density
+PSF_E: Final = (0.01, 0.03)  # distortion
+_FINE, _BLOCK = 2, 16  # objects drawn together, always the same ones, so that a pixel never depends on n or first
+_SHARED, _OWN, _FIELD_STREAM, _NOISE = 20, 21, 22, 23  # streams
+_SHARED_DRAWS, _OWN_DRAWS = 8, 2
+_DILATE: Final = 0.6  # GREAT3 shrinks COSMOS galaxies to look like fainter ones
+_FAINT: Final = 23.5  # magnitude of COSMOS galaxies that are seen at the lowest S/N
+
+
+@dataclass(frozen=True, eq=False)
+class _Drawn:
+    """One block; a row an object. Ellipticities (a - b)/(a + b), lengths [arcsec]."""
+
+    e: Tensor
+    g: Tensor
+    re: Tensor
+    bulge: Tensor
+    snr: Tensor
+    offset: Tensor
+    fwhm: Tensor
+    psf_e: Tensor
+
+
+def simulate(
+    n: int,
+    *,
+    seed: int,
+    survey: str = "great3-ground",
+    first: int = 0,
+    pairs: Pairs = "rotated",
+    per_field: int = 2,
+    optics: bool = False,
+    shear: tuple[float, float] | None = None,
+    keep_noiseless: bool = False,
+) -> Sample:
+    """Simulate sheared galaxies.
+
+    Objects 2 k and 2 k + 1 are a pair: one galaxy, PSF and flux. "rotated" turns the second by 90 degrees before the
+    shear, so that the pair's mean intrinsic ellipticity is zero; "plusminus" gives the two the same galaxy, centre and
+    noise, and the opposite shear (Pujol+2019), so that half their difference is the response; "none" makes no pairs.
+
+    Parameters
+    ----------
+    n, seed, first : objects `first` to ``first + n - 1`` of the sky `seed`; an object is the same whatever n and first.
+    per_field : objects that share PSF and shear; GREAT3 has 10,000.
+    optics : blur also with the challenge's telescope: defocus of rms 0.36 wave and seven smaller aberrations, one
+        draw a field (slow unless fields are large).
+    shear : apply this shear (g1, g2) to all, instead of one drawn from the annulus 0.01 < |g| < 0.05.
+    keep_noiseless : also give the truth "noiseless" (image).
+
+    Returns
+    -------
+    Sample with "image" (noise of unit variance; with the PSF as it is seen through the pixel), and truths ellipticity
+    (intrinsic), shear and sheared (the ellipticity after shear), psf_ellipticity (all spin-2 (a - b)/(a + b), reduced
+    shear), snr_matched, re (of the disk, before shear) and psf_fwhm [arcsec], bulge_fraction, centre [pixels], pair.
+
+    Raises
+    ------
+    InputError : an unknown survey or way of pairing, or an odd `per_field`.
+    """
+    if survey != "great3-ground":
+        raise InputError("no ellipticity simulation of this survey", found=survey, known=["great3-ground"])
+    if pairs not in ("rotated", "plusminus", "none"):
+        raise InputError("no such pairs", found=pairs, known=["rotated", "plusminus", "none"])
+    if per_field < 2 or per_field % 2 or n < 1 or first < 0:
+        raise InputError("numbers out of range", found=f"per_field={per_field}, n={n}, first={first}",
+                         expected="an even per_field, n > 0, first >= 0")  # fmt: skip
+    draws = Draws(seed)
+    pieces = []
+    for block in range(first // _BLOCK, (first + n - 1) // _BLOCK + 1):
+        numbers = np.arange(block * _BLOCK, (block + 1) * _BLOCK)
+        piece = _block(numbers, draws, GREAT3_GROUND, pairs, per_field, optics, shear, keep_noiseless)
+        low, high = max(first - numbers[0], 0), min(first + n - numbers[0], _BLOCK)
+        pieces.append(piece if high - low == _BLOCK else piece[int(low) : int(high)])
+    return stack(pieces) if len(pieces) > 1 else pieces[0]
+
+
+def _draw(numbers: NDArray[np.int64], draws: Draws, branch: Great3, pairs: Pairs, per_field: int,
+          shear: tuple[float, float] | None) -> _Drawn:  # fmt: skip
+    pair = numbers // 2 if pairs != "none" else numbers
+    second = (numbers % 2).astype(np.float64) if pairs != "none" else np.zeros(len(numbers))
+    field = numbers // per_field
+    f = draws.uniform(field, 5, stream=_FIELD_STREAM)
+    u = draws.uniform(pair, _SHARED_DRAWS, stream=_SHARED)
+    own = draws.uniform(pair if pairs == "plusminus" else numbers, _OWN_DRAWS, stream=_OWN)
+    table = np.array(PSF_FWHM)
+    fwhm = tabulated(f[:, 0], table[:, 0], table[:, 1])
+    distortion = PSF_E[0] + (PSF_E[1] - PSF_E[0]) * f[:, 1]
+    psf_e = _polar(distortion / (1 + np.sqrt(1 - distortion**2)), f[:, 2])
+    low, high = branch.shear
+    g = _polar(np.sqrt(low**2 + (high**2 - low**2) * f[:, 3]), f[:, 4])  # uniform in area
+    if shear is not None:
+        g = np.broadcast_to(np.array(shear, dtype=np.float64), g.shape)
+    e = np.stack(cosmos_shapes(u[:, 0], u[:, 1]), 1)
+    if pairs == "rotated":
+        e = e * (1 - 2 * second)[:, None]
+    if pairs == "plusminus":
+        g = g * (1 - 2 * second)[:, None]
+    # counts 10**(0.3 m) are S/N**-1.75
+    power, (least, most) = -0.75, branch.snr
+    snr = (least**power + u[:, 2] * (most**power - least**power)) ** (1 / power)
+    magnitude = _FAINT - 2.5 * np.log10(snr / least)
+    re = _sizes(u[:, 3], _DILATE * 0.4 * 10 ** (-0.1 * (magnitude - 22.0)), fwhm, branch)
+    offset = branch.offset * branch.pixel_scale * (2 * own - 1)
+    values = (e, np.ascontiguousarray(g), re, bulge_fraction(u[:, 4]), snr, offset, fwhm, psf_e)
+    return _Drawn(*(torch.from_numpy(v).float() for v in values))
+
+
+def _polar(length: Floats, turn: Floats) -> Floats:
+    return np.stack([length * np.cos(2 * np.pi * turn), length * np.sin(2 * np.pi * turn)], 1)
+
+
+def _sizes(u: Floats, median: Floats, fwhm: Floats, branch: Great3) -> Floats:
+    """Half-light radii, log-normal with 0.2 dex, resolved as GREAT3 demands and small enough for the stamp.
+
+    For Gaussians the resolution is ``re**2 / (re**2 + (FWHM/2)**2)``; the challenge's adaptive moments differ a little.
+    """
+    least = np.sqrt(branch.resolution / (1 - branch.resolution)) * 0.5 * fwhm
+    a = ndtr(np.log10(least / median) / 0.2)
+    b = ndtr(np.log10(1.0 / median) / 0.2)
+    return np.asarray(median * 10 ** (0.2 * ndtri(a + u * (b - a))))
+
+
+def _block(numbers: NDArray[np.int64], draws: Draws, branch: Great3, pairs: Pairs, per_field: int, optics: bool,
+           shear: tuple[float, float] | None, keep_noiseless: bool) -> Sample:  # fmt: skip
+    d = _draw(numbers, draws, branch, pairs, per_field, shear)
+    grid = render.grid(branch.size, branch.pixel_scale, _FINE, padding=4 / 3)
+    psf = psf_transform(sheared(grid.kx, grid.ky, d.psf_e[:, 0], d.psf_e[:, 1]), d.fwhm.view(-1, 1, 1), "kolmogorov")
+    if optics:
+        psf = psf * torch.stack([_telescope(draws.seed, int(f), grid) for f in numbers // per_field])
+    transfer = render.response(grid, psf)
+    seen = torch.stack(combine_shear(d.e[:, 0], d.e[:, 1], d.g[:, 0], d.g[:, 1]), 1)
+    shape = _galaxy(grid, d, seen)
+    unit = render.stamp(grid, shape * render.phase(grid.kx, grid.ky, d.offset[:, 0], d.offset[:, 1]) * transfer)
+    # the flux must not know the shear: it is set by the unsheared, centred galaxy
+    plain = render.stamp(
+        grid, _galaxy(grid, d, d.e if pairs != "rotated" else d.e[::2].repeat_interleave(2, 0)) * transfer
+    )
+    flux = d.snr / plain.square().sum((-2, -1)).sqrt()
+    noiseless = unit * flux.view(-1, 1, 1)
+    same = numbers - numbers % 2 if pairs == "plusminus" else numbers
+    noise = torch.from_numpy(draws.normal(same, (branch.size, branch.size), stream=_NOISE))
+    images = render.stamp(grid, transfer)
+    truth = {
+        "ellipticity": Truth(d.e, moves="spin2"),
+        "shear": Truth(d.g, moves="spin2"),
+        "sheared": Truth(seen, moves="spin2"),
+        "psf_ellipticity": Truth(d.psf_e, moves="spin2"),
+        "snr_matched": Truth(noiseless.square().sum((-2, -1)).sqrt()),
+        "re": Truth(d.re, unit="arcsec"),
+        "psf_fwhm": Truth(d.fwhm, unit="arcsec"),
+        "bulge_fraction": Truth(d.bulge),
+        "centre": Truth(d.offset / branch.pixel_scale, moves="vector", unit="pix"),
+        "pair": Truth(torch.from_numpy(numbers // 2 if pairs != "none" else numbers)),
+    }
+    if keep_noiseless:
+        truth["noiseless"] = Truth(noiseless[:, None], moves="image")
+    return _sample(
+        numbers, draws.seed, pairs, noiseless + noise, images / images.sum((-2, -1), keepdim=True), truth, branch
+    )
+
+
+def _galaxy(grid: render.Grid, d: _Drawn, e: Tensor) -> Tensor:
+    """(c, rows, columns) transform of bulge (n = 4, half the disk's radius) and disk (n = 1) of one ellipticity."""
+    k2 = sheared(grid.kx, grid.ky, e[:, 0], e[:, 1])
+    share = d.bulge.view(-1, 1, 1)
+    ones = torch.ones_like(d.re)
+    return share * sersic(k2, 0.5 * d.re, 4 * ones) + (1 - share) * sersic(k2, d.re, ones)
+
+
+def _sample(numbers: NDArray[np.int64], seed: int, pairs: Pairs, flux: Tensor, psf: Tensor, truth: dict[str, Truth],
+            branch: Great3) -> Sample:  # fmt: skip
+    n = len(numbers)
+    ids = tuple(f"ellipticity-{pairs}-{seed}-{i}" for i in numbers.tolist())
+    image = Image(flux[:, None], torch.ones(n, 1, 1, 1), unit="", bands=("r",), psf=psf[:, None],
+                  pixel_scale=torch.full((n,), branch.pixel_scale))  # fmt: skip
+    nowhere = torch.full((n,), torch.nan, dtype=torch.float64)
+    keys = torch.from_numpy(blake_keys(ids).view(np.int64).copy())
+    return Sample(ids, keys, nowhere, nowhere.clone(), {"image": image}, truth)
+
+
+@lru_cache(maxsize=32)
+def _telescope(seed: int, field: int, grid: render.Grid) -> Tensor:
+    """Transform of a field's telescope: the aberrations of cgc.yaml, centred and with a unit sum."""
+    galsim: Any = need("galsim", "simulate")
+    u = Draws(seed).uniform(np.array([field]), 10, stream=_FIELD_STREAM + 10)[0]
+    names = ("defocus", "astig1", "astig2", "coma1", "coma2", "trefoil1", "trefoil2", "spher")
+    waves = dict(zip(names, np.array([0.36] + [0.07] * 7) * ndtri(u[2:]), strict=True))
+    psf = galsim.OpticalPSF(
+        lam_over_diam=0.013 + 0.07 * u[0], obscuration=0.1 + 0.4 * u[1], suppress_warning=True, **waves
+    )
+    points, spacing = grid.period * grid.fine, grid.pixel_scale / grid.fine
+    fine = psf.drawImage(nx=points, ny=points, scale=spacing, method="no_pixel").array
+    picture = torch.from_numpy(np.fft.ifftshift(fine / fine.sum()).astype(np.float32))
+    transform: Tensor = torch.fft.rfft2(picture)
+    return transform
