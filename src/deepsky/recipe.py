@@ -30,13 +30,30 @@ SIZES = ("tiny", "quick", "full")
 
 @dataclass(frozen=True)
 class Measure:
-    """A figure of merit: ``function(scores, truth[, weight])``, which way is better, and its definition in words."""
+    """A figure of merit: ``function(scores, truth[, weight])``, which way is better, and its definition in words.
+
+    `estimate` and `difference` stand in where a plain bootstrap does not hold, as for TPR0.
+    """
 
     name: str
     function: Callable[..., Any]
     better: str
     definition: str
     target: float | None = None
+    estimate: Callable[..., Estimate] | None = None
+    difference: Callable[..., Difference] | None = None
+
+    def of(self, scores: np.ndarray, truth: np.ndarray, groups: np.ndarray) -> Estimate:
+        """The figure with its interval."""
+        if self.estimate is not None:
+            return self.estimate(scores, truth, groups)
+        return bootstrap(self.function, scores, truth, groups=groups, definition=self.definition)
+
+    def paired(self, a: np.ndarray, b: np.ndarray, truth: np.ndarray, groups: np.ndarray) -> Difference:
+        """Whether `a` is ahead of `b` on the same objects."""
+        if self.difference is not None:
+            return self.difference(a, b, truth, groups)
+        return paired_difference(self.function, a, b, truth, groups, better=self.better, definition=self.definition)
 
 
 @dataclass(frozen=True)
@@ -242,12 +259,9 @@ def _result(
 ) -> Result:
     figures: dict[str, dict[str, Any]] = {"classical": {}, "ours": {}, "paired": {}, "seeds": {}}
     for m in recipe.measures:
-        words: dict[str, Any] = {"groups": groups, "definition": m.definition}
-        figures["classical"][m.name] = bootstrap(m.function, classical, truth, **words)
-        figures["ours"][m.name] = bootstrap(m.function, scores[0], truth, **words)
-        figures["paired"][m.name] = paired_difference(
-            m.function, scores[0], classical, truth, groups, better=m.better, definition=m.definition
-        )
+        figures["classical"][m.name] = m.of(classical, truth, groups)
+        figures["ours"][m.name] = m.of(scores[0], truth, groups)
+        figures["paired"][m.name] = m.paired(scores[0], classical, truth, groups)
         figures["seeds"][m.name] = [float(m.function(s, truth)) for s in scores]
     return Result(
         recipe=recipe.name,

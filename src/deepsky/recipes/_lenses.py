@@ -1,0 +1,146 @@
+"""What the lens recipes share: data from the simulator, the classical systems, and the likelihood-ratio limit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.special import ndtr
+
+from deepsky import store, training
+from deepsky.catalogue import Catalogue
+from deepsky.inference import predict
+from deepsky.metrics import classification, tpr0
+from deepsky.metrics.intervals import Estimate
+from deepsky.recipe import Measure
+from deepsky.sample import Sample, Truth
+from deepsky.simulators._parallel import simulate_many
+from deepsky.survey import Survey
+from deepsky.tasks.classify import Classify
+
+TRAIN_SEED, TEST_SEED, FRESH_SEED = 101, 202, 303
+KEPT = ("is_lens", "kind", "theta_e", "snr_arc", "magnification", "z_lens", "z_source", "source_magnitude")
+TASK = Classify("is_lens")
+
+
+def survey(name: str, folder: Path, train: int, test: int, workers: int = 2, **arguments: Any) -> Survey:
+    """`train` objects of one sky, split into train, valid and calib, and `test` objects of another; float16."""
+    if (folder / "schema.json").exists():
+        return Survey.load(folder)
+    samples = _samples(train, test, workers, arguments)
+    return store.write(
+        samples, folder, name=name, dtype="float16", real=False, source="deepsky.simulators.lenses",
+        folds={"fold_column": "split", "fractions": (0.8, 0.1, 0.1, 0.0), "near_duplicates": False},
+    )  # fmt: skip
+
+
+def _samples(train: int, test: int, workers: int, arguments: Mapping[str, Any]) -> Iterator[Sample]:
+    for n, seed, fold in ((train, TRAIN_SEED, "train"), (test, TEST_SEED, "test")):
+        for sample in simulate_many("lenses", n, seed=seed, workers=workers, **arguments):
+            yield _kept(sample, fold)
+
+
+def _kept(sample: Sample, fold: str) -> Sample:
+    """Without PSF stamps and bulky truth, and with the fold it belongs to; ids name survey, seed and number."""
+    split = Truth(torch.full((len(sample),), int(fold == "test")), classes=("train", "test"))
+    images = {n: replace(o, psf=None) for n, o in sample.observations.items()}
+    return replace(sample, observations=images, truth={**{k: sample.truth[k] for k in KEPT}, "split": split})
+
+
+def fresh(name: str, folder: Path, n: int, **arguments: Any) -> Survey:
+    """A small survey that no model has seen, with far fewer lenses than the training set."""
+    if (folder / "schema.json").exists():
+        return Survey.load(folder)
+    samples = simulate_many("lenses", n, seed=FRESH_SEED, lens_fraction=0.05, **arguments)
+    return store.write((_kept(s, "test") for s in samples), folder, name=name, dtype="float16")
+
+
+def scores(catalogue: Catalogue) -> np.ndarray:
+    """Probability of a lens."""
+    return catalogue.column("p_lens").astype(np.float64)
+
+
+def truth(survey: Survey) -> np.ndarray:
+    """1 for a lens."""
+    return (survey.column("is_lens") == "lens").astype(np.int64)
+
+
+def classical(settings: Mapping[str, Any]) -> Any:
+    """A classical system fitted on the same training truth: ``settings`` names family, features and size by size."""
+
+    def run(survey: Survey, size: str) -> Catalogue:
+        given = dict(settings[size])
+        model = training.train(TASK, survey, network=given.pop("family"), settings=given, quiet=True)
+        return predict(model, survey.fold("test"), quiet=True)
+
+    return run
+
+
+def limit_scores(survey: Survey) -> tuple[np.ndarray, np.ndarray]:
+    """Scores of an observer who knows the lens light and the noiseless arcs, and asks only whether they are there.
+
+    The log likelihood ratio of arcs of matched-filter S/N s is Gaussian with variance s^2 and mean +-s^2 / 2. Each lens
+    is held against an empty sky with the same arcs' template, drawn with a fixed seed: what confusers cost is left
+    out, so no system can do better.
+    """
+    snr = survey.column("snr_arc").astype(np.float64)
+    lens = truth(survey) == 1
+    noise = np.random.default_rng(7).normal(size=len(snr))
+    template = np.where(lens, snr, np.resize(snr[lens], len(snr)) if lens.any() else 0.0)
+    ratio = template * noise + np.where(lens, 0.5, -0.5) * template**2
+    return ratio, lens.astype(np.int64)
+
+
+def limit(measures: tuple[Measure, ...]) -> Any:
+    """The limit as figures of `measures`."""
+
+    def run(test: Survey, size: str) -> Mapping[str, Estimate]:
+        ratio, lens = limit_scores(test)
+        groups = test.column("group")
+        return {m.name: m.of(ratio, lens, groups) for m in measures}
+
+    return run
+
+
+def expected_auroc(snr: np.ndarray) -> float:
+    """AUROC of `limit_scores` in closed form for arcs of one S/N: Phi(s / sqrt 2)."""
+    return float(ndtr(np.asarray(snr) / np.sqrt(2)).mean())
+
+
+def _tpr10(s: np.ndarray, y: np.ndarray, weight: np.ndarray | None = None) -> Any:
+    return classification.tpr_at_false_positives(s, y, 10, weight=weight)
+
+
+def _tpr0(s: np.ndarray, y: np.ndarray, weight: np.ndarray | None = None) -> Any:
+    return classification.tpr_at_false_positives(s, y, 0, weight=weight)
+
+
+def _tpr_at(fpr: float) -> Any:
+    def metric(s: np.ndarray, y: np.ndarray, weight: np.ndarray | None = None) -> Any:
+        return classification.tpr_at_fpr(s, y, fpr, weight=weight)
+
+    return metric
+
+
+def challenge_measures(auroc: float, tpr10: float) -> tuple[Measure, ...]:
+    """The challenge's figures with their targets."""
+    return (
+        Measure("AUROC", classification.auroc, "higher", "area under the ROC curve", auroc),
+        Measure(
+            "TPR0",
+            _tpr0,
+            "higher",
+            "highest true positive rate with no false positive",
+            None,
+            tpr0.tpr0,
+            tpr0.tpr0_difference,
+        ),
+        Measure("TPR10", _tpr10, "higher", "highest true positive rate with fewer than ten false positives", tpr10),
+        Measure(
+            "TPR at FPR 1.7e-4", _tpr_at(1.7e-4), "higher", "true positive rate at a false positive rate of 1.7e-4"
+        ),
+    )
