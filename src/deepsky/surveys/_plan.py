@@ -60,7 +60,7 @@ def decide(
     header = known[0].first.plane.header
     image = ImageSchema(
         bands, target, unit=unit, quantity=quantity, noise=kind, ivar="pixel",
-        pixel_scale=_one(scales), dtype=str(dtype or np.dtype("float32")), psf=psf, correlated=_coadded(header),
+        pixel_scale=_one(scales), dtype=str(dtype or np.dtype("float32")), psf=psf, correlated=coadded(header),
         filters=tuple(svo(known[0].flux[b].plane.header if b in known[0].flux else header, b) for b in bands),
     )  # fmt: skip
     return Plan(image, unit, noise, size is not None, _one(scales) is None and bool(np.isfinite(scales).any())), notes
@@ -72,7 +72,7 @@ def _one(scales: Sequence[float]) -> float | None:
     return float(f"{middle:.6g}") if math.isfinite(middle) and same_scale(scales) else None
 
 
-def _coadded(header: Mapping[str, Any]) -> bool:
+def coadded(header: Mapping[str, Any]) -> bool:
     """Neighbouring pixels share noise: made by SWarp or drizzle, or a coadd of the Legacy Surveys."""
     return ("swarp" in str(header.get("SOFTNAME", "")).lower() or "NDRIZIM" in header
             or str(header.get("SURVEY", "")).lower().startswith("legacysurvey"))  # fmt: skip

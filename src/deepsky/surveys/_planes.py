@@ -54,6 +54,7 @@ def planes(
     named: Mapping[str, str] | None = None,
     bands: Sequence[str] | None = None,
     stack: bool = False,
+    apart: bool = False,
 ) -> tuple[Plane, ...]:
     """Understand the image HDUs of a file.
 
@@ -63,6 +64,7 @@ def planes(
     named : EXTNAME or number of an HDU -> role, in place of the rules; others are left out.
     bands : names of a cube's planes where the header has none.
     stack : the planes of a cube are objects, not bands.
+    apart : several images of one kind may stand side by side, such as the chips of a camera.
 
     Raises
     ------
@@ -82,7 +84,7 @@ def planes(
     for hdu, what in zip(images, roles, strict=True):
         if what != "other":
             out.extend(_split(hdu, what, primary, layout.file, bands, stack))
-    if named is None:
+    if named is None and not apart:
         _tell_apart(out, layout)
     if not out:
         raise InputError(

@@ -1,0 +1,97 @@
+"""Source tables: ids, positions on the sky or in pixels, and the other columns."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from deepsky.errors import InputError
+from deepsky.schema import Column
+from deepsky.surveys import _columns
+from deepsky.surveys._frames import Frame, to_sky, wcs_of
+
+_TAKEN = {"id", "ra", "dec", "bytes", "dx", "dy", "saturated"}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The columns of a source table that the user named; `origin` is the number of the first pixel."""
+
+    id: str | None
+    ra: str | None
+    dec: str | None
+    ra_unit: str | None
+    origin: int | None
+
+
+@dataclass(frozen=True, eq=False)
+class Sources:
+    """Sources of the table: positions on the sky, or pixels `x`, `y` counted from 0 where there are none."""
+
+    ids: list[str]
+    ra: np.ndarray
+    dec: np.ndarray
+    x: np.ndarray | None
+    y: np.ndarray | None
+    used: set[str]
+
+
+def sources_of(table: pa.Table, frames: Sequence[Frame], want: Wanted, where: str) -> tuple[Sources, list[str]]:
+    """Ids and positions of the table, and what was decided."""
+    notes = []
+    column = _columns.find_id(table, want.id, where)
+    if column is None:
+        ids = [f"source-{i + 1:07d}" for i in range(table.num_rows)]
+        notes.append("no column of ids: ids are the numbers of the rows")
+    else:
+        ids = _columns.ids(table, column, where)
+    used = {column} if column else set()
+    pair = _columns.find_position(table, want.ra, want.dec, where)
+    bare = all(f.report is None for f in frames)
+    if pair is not None and not bare:
+        ra, dec = _columns.degrees(table, pair, ra_unit=want.ra_unit, file=where)
+        return Sources(ids, ra, dec, None, None, used | set(pair)), notes
+    pixels = _columns.find_pixels(table)
+    if pixels is None:
+        raise InputError(
+            "frames without coordinates" if bare else "no positions in the source table",
+            file=frames[0].flux.path if bare else where,
+            keyword="CTYPE1" if bare else None,
+            found=", ".join(table.column_names),
+            expected="columns x and y [pixel]" if bare else "columns ra and dec [deg]",
+            fix="rename them, or name them: ra=..., dec=...",
+        )
+    most = Counter(f.band for f in frames).most_common(1)[0]
+    if most[1] > 1 or len({f.shape for f in frames}) > 1:
+        raise InputError(
+            "pixel positions need one frame a band, all of one shape",
+            file=where,
+            found=f"{most[1]} frames in {most[0]}",
+            fix="give ra and dec, or the frames one by one",
+        )
+    origin = want.origin if want.origin is not None else int(pixels[0].lower().endswith("_image"))
+    x, y = (table[p].cast(pa.float64()).to_numpy(zero_copy_only=False) - origin for p in pixels)
+    notes.append(f"positions are pixels of the frame, counted from {origin}")
+    ra, dec = np.full(len(x), np.nan), np.full(len(x), np.nan)
+    if frames[0].report is not None:
+        ra, dec = to_sky(wcs_of(frames[0]), x, y)
+        notes.append("ra and dec are those of the pixels")
+    return Sources(ids, ra, dec, x, y, used | set(pixels)), notes
+
+
+def scalars_of(table: pa.Table, used: set[str]) -> tuple[dict[str, Column], dict[str, pa.Array]]:
+    """The other columns of the source table, which become columns of the index."""
+    columns: dict[str, Column] = {}
+    arrays: dict[str, pa.Array] = {}
+    for name in table.column_names:
+        kind = table.schema.field(name).type
+        if name in used | _TAKEN or name.startswith("_") or pa.types.is_nested(kind):
+            continue
+        dtype = "float64" if pa.types.is_floating(kind) else "int64" if pa.types.is_integer(kind) else "string"
+        columns[name] = Column(dtype)
+        arrays[name] = table[name] if dtype != "string" else table[name].cast(pa.string())
+    return columns, arrays
