@@ -259,7 +259,7 @@ def sky(image: np.ndarray, mesh: int = MESH) -> Sky:
     cells = [
         image[j * cy : (j + 1) * cy : step, i * cx : (i + 1) * cx : step].ravel() for j in range(ny) for i in range(nx)
     ]
-    values = np.stack(cells).astype(np.float64 if image.dtype.itemsize > 4 else np.float32)
+    values: np.ndarray = np.stack(cells).astype(np.float64 if image.dtype.itemsize > 4 else np.float32)
     blank = image.dtype.kind == "f" and bool(np.count_nonzero(values == 0) > 0.01 * values.size)
     if blank:
         values[values == 0] = np.nan

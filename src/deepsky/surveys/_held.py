@@ -1,0 +1,196 @@
+"""Arrays that are read by rows, wherever they lie: in memory, in an NPY or NPZ file, in an HDF5 file."""
+
+from __future__ import annotations
+
+import zipfile
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+
+from deepsky.errors import InputError, need
+from deepsky.gate import check_npy, check_npz
+
+HDF5 = (".h5", ".hdf5", ".hdf", ".he5")
+
+
+@dataclass(frozen=True, eq=False)
+class Held(ABC):
+    """An array of which rows can be read."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @abstractmethod
+    def rows(self, at: np.ndarray) -> np.ndarray:
+        """(n, ...) of the rows `at`, native-endian."""
+
+    def whole(self) -> np.ndarray:
+        """All rows."""
+        return self.rows(np.arange(self.shape[0]))
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class InMemory(Held):
+    """An array in memory; the mask of a masked array is kept."""
+
+    data: np.ndarray = field(repr=False)
+
+    def rows(self, at: np.ndarray) -> np.ndarray:
+        """Rows of the array."""
+        return _native(self.data[at])
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class InFile(Held):
+    """An array of an NPY, NPZ or HDF5 file, opened anew in each process."""
+
+    path: Path
+    key: str
+
+    def rows(self, at: np.ndarray) -> np.ndarray:
+        """Rows of the array; of a compressed NPZ the whole array is inflated, once."""
+        if self.path.suffix.lower() in HDF5:
+            return _native(_hdf5_rows(_hdf5(self.path)[self.key], at))
+        whole = _npy(self.path) if self.path.suffix.lower() == ".npy" else _npz(self.path, self.key)
+        return _native(np.asarray(whole[at]))
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Joined(Held):
+    """Arrays one after another, such as ``x_train`` and ``x_test``."""
+
+    parts: tuple[Held, ...]
+
+    def rows(self, at: np.ndarray) -> np.ndarray:
+        """Rows of the parts, counted through."""
+        starts = np.cumsum([0, *(p.shape[0] for p in self.parts)])
+        which = np.searchsorted(starts, at, side="right") - 1
+        out: np.ndarray | None = None
+        for number in np.unique(which):
+            here = which == number
+            part = self.parts[number].rows(at[here] - starts[number])
+            if out is None:
+                out = np.empty((len(at), *part.shape[1:]), self.dtype)
+            out[here] = part
+        return np.empty((0, *self.shape[1:]), self.dtype) if out is None else out
+
+
+def _native(values: np.ndarray) -> np.ndarray:
+    return values if values.dtype.isnative else values.astype(values.dtype.newbyteorder("="))
+
+
+def in_memory(values: Any) -> InMemory:
+    """An array, list or tensor."""
+    data = values if isinstance(values, np.ndarray) else np.asarray(values)
+    return InMemory(data.shape, data.dtype, data)
+
+
+def joined(parts: list[Held], name: str, file: object) -> Joined:
+    """Arrays one after another.
+
+    Raises
+    ------
+    InputError : they differ in shape.
+    """
+    if len({p.shape[1:] for p in parts}) > 1:
+        raise InputError("arrays that belong together differ in shape", file=file, keyword=name,
+                         found=", ".join(str(p.shape) for p in parts))  # fmt: skip
+    kind = np.result_type(*(p.dtype for p in parts)) if parts[0].dtype.kind in "biuf" else parts[0].dtype
+    widest = max((p.dtype for p in parts), key=lambda d: d.itemsize)
+    shape = (sum(p.shape[0] for p in parts), *parts[0].shape[1:])
+    return Joined(shape, widest if parts[0].dtype.kind in "SU" else kind, tuple(parts))
+
+
+def arrays_of(path: Path) -> dict[str, Held]:
+    """The arrays of an NPY, NPZ or HDF5 file by name, after the gate and without reading them.
+
+    Raises
+    ------
+    InputError : the file is damaged, holds objects, or is of another kind.
+    """
+    last = path.suffix.lower()
+    if last == ".npy":
+        layout = check_npy(path)
+        return {"images": InFile(layout.shape, layout.dtype, path, "")}
+    if last == ".npz":
+        found = check_npz(path)
+        return {key: InFile(one.shape, one.dtype, path, key) for key, one in found.items()}
+    if last not in HDF5:
+        raise InputError("not a file of arrays", file=path, found=last, known=(".npy", ".npz", *HDF5))
+    return _hdf5_arrays(path)
+
+
+def _hdf5_arrays(path: Path) -> dict[str, Held]:
+    h5py = need("h5py", "hdf5")
+    found: dict[str, Held] = {}
+
+    def visit(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset) and item.shape:
+            kind = np.dtype("O") if h5py.check_string_dtype(item.dtype) else item.dtype
+            found[name] = InFile(item.shape, kind, path, name)
+
+    try:
+        with h5py.File(path, "r") as file:
+            file.visititems(visit)
+    except OSError as error:
+        raise InputError(
+            f"the HDF5 file cannot be opened: {error}", file=path, fix="download or write it again"
+        ) from error
+    if not found:
+        raise InputError("the HDF5 file holds no array", file=path)
+    names = [n.rsplit("/", 1)[-1] for n in found]
+    return {b if names.count(b) == 1 else n: held for (n, held), b in zip(found.items(), names, strict=True)}
+
+
+@lru_cache(maxsize=4)
+def _hdf5(path: Path) -> Any:
+    return need("h5py", "hdf5").File(path, "r")
+
+
+def _hdf5_rows(dataset: Any, at: np.ndarray) -> np.ndarray:
+    if dataset.dtype.kind == "O":
+        dataset = dataset.asstr()
+    if len(at) == 0:
+        return np.asarray(dataset[:0])
+    low, high = int(at.min()), int(at.max()) + 1
+    if high - low <= 4 * len(at):  # one slice is far faster than a list of rows
+        return np.asarray(np.asarray(dataset[low:high])[at - low])
+    order, back = np.unique(at, return_inverse=True)
+    return np.asarray(np.asarray(dataset[order])[back])
+
+
+@lru_cache(maxsize=4)
+def _npy(path: Path) -> np.ndarray:
+    return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+
+
+@lru_cache(maxsize=4)
+def _npz(path: Path, key: str) -> np.ndarray:
+    """An array of an NPZ: mapped where it is stored as it is, else inflated."""
+    with zipfile.ZipFile(path) as archive:
+        names: Mapping[str, zipfile.ZipInfo] = {i.filename.removesuffix(".npy"): i for i in archive.infolist()}
+        info = names[key]
+        if info.compress_type != zipfile.ZIP_STORED:
+            with archive.open(info) as member:
+                return np.asarray(np.lib.format.read_array(member, allow_pickle=False))
+    with path.open("rb") as file:
+        file.seek(info.header_offset)
+        head = file.read(30)
+        file.seek(
+            info.header_offset + 30 + int.from_bytes(head[26:28], "little") + int.from_bytes(head[28:30], "little")
+        )
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read(file)
+        if dtype.hasobject or 0 in shape:
+            return np.empty(shape, dtype)
+        at = file.tell()
+    return np.asarray(np.memmap(path, dtype=dtype, mode="r", offset=at, shape=shape, order="F" if fortran else "C"))

@@ -1,0 +1,109 @@
+"""A table in memory as rows of features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, final
+
+import numpy as np
+import pyarrow as pa
+
+from deepsky.errors import InputError
+from deepsky.schema import Column, RowSchema, Schema
+from deepsky.source import Block, Source
+from deepsky.surveys import _columns
+from deepsky.tables import unit_of
+
+LABELS = ("class", "label", "labels", "target", "classification", "type", "category", "y")
+
+
+def source_of(
+    table: pa.Table,
+    where: str,
+    *,
+    name: str,
+    features: Sequence[str] | None = None,
+    label_columns: Sequence[str] | None = None,
+    id: str | None = None,
+    sentinel: float | None = None,
+) -> Source:
+    """Rows of a table: every column of numbers that is no id, position, label or error is a feature.
+
+    Raises
+    ------
+    InputError : a column is missing, nothing is left for features, or ids were rounded.
+    """
+    known = table.column_names
+    for option, given in (("features", features), ("label_columns", label_columns)):
+        for column in given or ():
+            if column not in known:
+                raise InputError("no such column", file=where, keyword=option, found=column, known=known)
+    labels = list(label_columns) if label_columns is not None else [n for n in known if n.lower() in LABELS]
+    key = _columns.find_id(table, id, where)
+    notes = [] if key is not None else ["no column of ids: ids are the numbers of the rows"]
+    keys = _columns.ids(table, key, where) if key else [f"{i:07d}" for i in range(table.num_rows)]
+    pair = _columns.find_position(table)
+    sky = _columns.degrees(table, pair, file=where) if pair else (np.full(table.num_rows, np.nan),) * 2
+    aside = {*labels, *(pair or ()), key}
+    numbers = [n for n in known if n not in aside and _is_number(table.schema.field(n).type)]
+    errors = {n: e for n in numbers if (e := _columns.error_of(n, numbers)) is not None}
+    plain = [n for n in numbers if n not in errors.values()]
+    chosen = list(features) if features is not None else plain if all(n in errors for n in plain) else numbers
+    if not chosen:
+        raise InputError("no column of numbers is left for features", file=where, found=", ".join(known),
+                         fix="features=[...]")  # fmt: skip
+    sigma = {n: errors[n] for n in chosen if n in errors and errors[n] not in chosen}
+    sigma = sigma if len(sigma) == len(chosen) else {}
+    row = RowSchema(tuple(chosen), tuple(unit_of(table, n) for n in chosen), noise="measured" if sigma else "unknown")
+    rest = [n for n in known if n not in {*chosen, *sigma.values(), *(pair or ()), key}]
+    rest = [n for n in rest if not pa.types.is_nested(table.schema.field(n).type)]
+    columns = {n: Column(str(table.schema.field(n).type), unit_of(table, n), "label" if n in labels else "scalar")
+               for n in rest}  # fmt: skip
+    listing = {"id": pa.array(keys, pa.string()), "ra": sky[0], "dec": sky[1],
+               "bytes": np.full(table.num_rows, 8 * len(chosen), np.int64), **{n: table[n] for n in rest},
+               "_row": np.arange(table.num_rows)}  # fmt: skip
+    schema = Schema(name, {"row": row}, columns, source=where, reader="arrays", notes=tuple(notes))
+    grid = [_numbers(table, n) for n in chosen]
+    noise = [_numbers(table, sigma[n]) for n in chosen] if sigma else None
+    errors_of = None if noise is None else np.stack(noise, 1)
+    return MemoryRows(where, schema, pa.table(listing), np.stack(grid, 1), errors_of, sentinel)
+
+
+def _is_number(kind: Any) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
+
+
+def _numbers(table: pa.Table, name: str) -> np.ndarray:
+    return np.asarray(table[name].cast(pa.float64()).to_numpy(zero_copy_only=False), np.float64)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class MemoryRows(Source):
+    """Values (n, feature) and their errors, in memory; NaN is "not measured"."""
+
+    guarded: ClassVar[bool] = False
+    listing: pa.Table = field(repr=False)
+    values: np.ndarray = field(repr=False)
+    sigma: np.ndarray | None = field(repr=False)
+    sentinel: float | None = None
+
+    def items(self) -> pa.Table:
+        """One row an object."""
+        return self.listing
+
+    def read(self, items: pa.Table) -> Block:
+        """Features of some rows."""
+        at = items["_row"].to_numpy()
+        flux = self.values[at]
+        seen = np.isfinite(flux)
+        if self.sentinel is not None:
+            seen &= flux != self.sentinel
+        weight = seen.astype(np.float64)
+        if self.sigma is not None:
+            sigma = self.sigma[at]
+            good = seen & (sigma > 0) & np.isfinite(sigma)
+            weight = np.where(good, 1.0 / np.where(good, sigma, 1.0) ** 2, 0.0)
+            weight = np.where(sigma < 0, np.nan, weight)  # a negative error: the object is set aside for it
+        return Block(tuple(items["id"].to_pylist()), {"row.flux": np.where(weight > 0, flux, 0.0), "row.ivar": weight})
