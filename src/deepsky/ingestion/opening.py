@@ -80,37 +80,42 @@ def _key(source: Any, labels: Any, catalogue: Any, options: Mapping[str, Any]) -
     digest = hashlib.sha256(json.dumps(options, sort_keys=True, default=repr).encode())
     for part in (source, labels, catalogue):
         digest.update(b"|")
-        for word in _listing(part):
+        files = is_path(part) or is_list_of_paths(part)
+        for word in _listing(part) if files else _content(part):
             digest.update(word)
     return digest.hexdigest()[:24]
 
 
 def _listing(part: Any) -> Iterator[bytes]:
+    """Names, sizes and times of files."""
+    for path in [part] if is_path(part) else part:
+        text = os.path.abspath(os.path.expanduser(path))
+        yield text.encode()
+        for name in [text] if os.path.exists(text) else sorted(glob.glob(text, recursive=True)):
+            yield from _stamps(name)
+
+
+def _content(part: Any) -> Iterator[bytes]:
+    """The values of what is in memory."""
     if part is None:
         return
-    if is_path(part):
-        text = os.path.abspath(os.path.expanduser(part))
-        yield text.encode()
-        names = [text] if os.path.exists(text) else sorted(glob.glob(text, recursive=True))
-        for name in names:
-            yield from _stamps(name)
-    elif is_list_of_paths(part):
-        for path in part:
-            yield from _stamps(os.path.abspath(path))
-    elif isinstance(part, np.ndarray):
+    if isinstance(part, np.ndarray) and part.dtype.names is None and part.dtype.kind != "O":
         yield f"{part.dtype.str}{part.shape}".encode()
-        yield np.ascontiguousarray(part).tobytes()
-    elif is_table(part):
-        table = as_table(part)
-        yield repr(table.to_pydict()).encode()
+        yield np.ascontiguousarray(np.ma.getdata(part)).tobytes()
+        yield np.ascontiguousarray(np.ma.getmaskarray(part)).tobytes()
     elif isinstance(part, Mapping):
         for name in part:
             yield str(name).encode()
-            yield from _listing(part[name])
-    elif isinstance(part, Source):
-        yield repr(part).encode()
+            yield from _content(part[name])
+    elif is_table(part):
+        names = part.colnames if isinstance(getattr(part, "colnames", None), list) else None
+        if names is None:
+            yield repr(as_table(part).to_pydict()).encode()
+        for name in names or ():
+            yield str(name).encode()
+            yield from _content(np.ma.asarray(part[name]))
     else:
-        yield repr(np.asarray(part).tolist()).encode()
+        yield repr(part if isinstance(part, Source) else np.asarray(part).tolist()).encode()
 
 
 def _stamps(name: str) -> Iterator[bytes]:

@@ -1,0 +1,236 @@
+"""Arrays and tables in memory, and NPY, NPZ and HDF5 files of arrays.
+
+Images are (object, y, x), (object, band, y, x) or (object, y, x, band). Arrays with one value an object are ids,
+positions and labels; ``x_train``, ``x_test``, ... are joined, and the split is kept. A table, or arrays without images,
+are rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, final
+
+import numpy as np
+import pyarrow as pa
+
+from deepsky.errors import InputError
+from deepsky.schema import ImageSchema, Schema
+from deepsky.source import Block, Source
+from deepsky.surveys import _held, _rows
+from deepsky.surveys._held import HDF5, Held
+from deepsky.surveys._layout import Plan, understand
+from deepsky.surveys._scanned import as_size, place
+from deepsky.tables import as_table, is_path, is_table
+
+ENDINGS = (".npz", ".npy", *HDF5)
+
+
+def claims(path: Path) -> bool:
+    """One NPZ or HDF5 file, or an NPY file."""
+    return path.is_file() and path.suffix.lower() in ENDINGS
+
+
+def open(
+    source: Any,
+    *,
+    images: str | None = None,
+    layout: str | None = None,
+    shape: Sequence[int] | None = None,
+    bands: Sequence[str] | None = None,
+    pixel_scale: float | None = None,
+    unit: str | None = None,
+    size: int | tuple[int, int] | None = None,
+    features: Sequence[str] | None = None,
+    label_columns: Sequence[str] | None = None,
+    id: str | None = None,
+    sentinel: float | None = None,
+    name: str = "",
+) -> Source:
+    """Understand arrays or a table.
+
+    Parameters
+    ----------
+    source : an array, a dict of arrays, a DataFrame, an astropy Table, or the path of an NPY, NPZ or HDF5 file.
+    images : name of the array that holds the images, where that is not plain.
+    layout : "bands-first" or "bands-last", where the shape leaves it open.
+    shape : (band, y, x) or (y, x) of images that are stored flat.
+    bands : their names.
+    pixel_scale : [arcsec]; or an array of that name with one a object.
+    unit : of the flux.
+    size : (y, x) [pixel], or one number for both: cropped or padded about the centre.
+    features, label_columns, id : columns of a table that a network sees, that are labels, and that is the id.
+    sentinel : value that means "not measured".
+    name : of the survey.
+
+    Raises
+    ------
+    InputError : objects instead of numbers, no images and no columns, or shapes that do not fit each other.
+    """
+    where = str(source) if is_path(source) else f"a {type(source).__name__} in memory"
+    rows = partial(_rows.source_of, where=where, name=name or "table", features=features, label_columns=label_columns,
+                   id=id, sentinel=sentinel)  # fmt: skip
+    if is_table(source) and not _with_images(source):
+        return rows(as_table(source))
+    held = _collect(source)
+    _refuse_objects(held, where)
+    plan = understand(held, where, images=images, layout=layout, shape=shape, bands=bands)
+    if plan is None:
+        columns = {k: h.whole() for k, h in held.items() if len(h.shape) in (1, 2)}
+        return rows(as_table(columns))
+    return _image_source(plan, where, name, pixel_scale, unit, size, sentinel, guarded=is_path(source))
+
+
+def _with_images(table: Any) -> bool:
+    return any(getattr(table[n], "ndim", 1) >= 3 for n in getattr(table, "colnames", ()))
+
+
+def _collect(source: Any) -> dict[str, Held]:
+    """Arrays by name."""
+    if is_path(source):
+        return _held.arrays_of(Path(source))
+    if isinstance(source, Mapping):
+        return {str(k): _held.in_memory(v) for k, v in source.items()}
+    if is_table(source):
+        return {str(n): _held.in_memory(source[n]) for n in source.colnames}
+    return {"images": _held.in_memory(source)}
+
+
+def _refuse_objects(held: Mapping[str, Held], where: str) -> None:
+    for key, one in held.items():
+        text = one.dtype.kind in "SUO" and len(one.shape) == 1
+        if one.dtype.kind not in "biufSU" and not text:
+            raise InputError("an array of objects or of complex numbers", file=where, keyword=key, found=str(one.dtype),
+                             expected="numbers", fix="save numbers, one array for each shape")  # fmt: skip
+
+
+def _image_source(
+    plan: Plan,
+    where: str,
+    name: str,
+    pixel_scale: float | None,
+    unit: str | None,
+    size: int | tuple[int, int] | None,
+    sentinel: float | None,
+    *,
+    guarded: bool,
+) -> Source:
+    target = as_size(size) or plan.size
+    padded = any(new > old for new, old in zip(target, plan.size, strict=True))
+    kind = plan.dtype
+    measured = plan.ivar is not None or plan.sigma is not None or plan.variance is not None
+    fine = measured or plan.mask is not None or padded or sentinel is not None or plan.masked
+    notes = list(plan.notes)
+    if not measured:
+        notes.append("no noise: ivar is a mask, and S/N is not known")
+    image = ImageSchema(
+        plan.bands, target, unit=unit or "", quantity="counts" if kind.kind in "iu" else "relative",
+        pixel_scale=pixel_scale, noise="measured" if measured else "unknown", ivar="pixel" if fine else "object",
+        dtype=str(kind), psf=plan.psf_size,
+    )  # fmt: skip
+    columns = dict(plan.columns)
+    if pixel_scale is not None:
+        columns.pop("pixel_scale", None)
+    schema = Schema(name or Path(where).stem if guarded else name or "arrays", {"image": image}, columns, source=where,
+                    reader="arrays", notes=tuple(notes))  # fmt: skip
+    listing = {k: v for k, v in plan.listing.items() if k in {"id", "ra", "dec"} or k in columns}
+    pixels = int(np.prod(image.shape))
+    nbytes = pixels * kind.itemsize + (pixels * (4 if measured else 1) if fine else 4)
+    n = len(listing["id"])
+    table = pa.table({**listing, "bytes": np.full(n, nbytes, np.int64), "_row": np.arange(n)})
+    made = FileArrays if guarded else MemoryArrays
+    return made(where, schema, plan, table, sentinel)
+
+
+@dataclass(frozen=True, eq=False)
+class _Arrays(Source):
+    """Images in arrays, as a `Plan` describes them."""
+
+    plan: Plan
+    listing: pa.Table = field(repr=False)
+    sentinel: float | None = None
+
+    def items(self) -> pa.Table:
+        """One row an object."""
+        return self.listing
+
+    def read(self, items: pa.Table) -> Block:
+        """Images of some rows, in the order (band, y, x)."""
+        at = items["_row"].to_numpy()
+        image = self.schema.observations["image"]
+        assert isinstance(image, ImageSchema)
+        raw = self.plan.planes(self.plan.images, at)
+        flux, hidden = np.ma.getdata(raw), np.ma.getmaskarray(raw) if np.ma.isMaskedArray(raw) else None
+        weight = self._weight(at, flux.shape)
+        if hidden is not None:
+            weight = np.where(hidden, 0, weight)
+        if self.sentinel is not None:
+            weight = np.where(flux == self.sentinel, 0, weight)
+        if flux.dtype.kind == "f":
+            seen = np.isfinite(flux)
+            if not seen.all() and image.ivar == "pixel":
+                flux, weight = np.where(seen, flux, 0), np.where(seen, weight, 0)
+        flux = flux.astype(image.dtype, copy=False)
+        if image.ivar == "pixel":
+            flux, weight = place(flux, image.size)[0], place(np.broadcast_to(weight, flux.shape), image.size)[0]
+        else:
+            flux, weight = place(flux, image.size)[0], np.ones(len(at), np.float32)
+        arrays = {"image.flux": flux, "image.ivar": weight}
+        if self.plan.psf is not None:
+            psf = self.plan.psf.rows(at).astype(np.float64).reshape(len(at), -1, *(self.plan.psf_size or (1, 1)))
+            psf = np.broadcast_to(psf, (len(at), len(image.bands), *psf.shape[2:]))
+            total = psf.sum(axis=(-2, -1), keepdims=True)
+            arrays["image.psf"] = psf / np.where(total != 0, total, 1)
+        return Block(tuple(items["id"].to_pylist()), arrays)
+
+    def _weight(self, at: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """Inverse variance of the pixels, from whichever array says it."""
+        plan = self.plan
+        weight: np.ndarray = np.ones(shape, np.uint8)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            if plan.ivar is not None:
+                weight = np.broadcast_to(plan.planes(plan.ivar, at), shape)
+            elif plan.variance is not None or plan.sigma is not None:
+                held = plan.variance if plan.variance is not None else plan.sigma
+                assert held is not None
+                given = np.broadcast_to(plan.planes(held, at), shape).astype(np.float64)
+                square = given if plan.variance is not None else given**2
+                weight = np.where(square > 0, 1.0 / np.where(square > 0, square, 1.0), 0.0)
+                weight = np.where(given < 0, np.nan, weight)  # a negative error: the object is set aside for it
+        if plan.mask is not None:
+            weight = np.where(np.broadcast_to(plan.planes(plan.mask, at), shape) != 0, 0, weight)
+        return np.asarray(weight)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class MemoryArrays(_Arrays):
+    """Arrays that are in memory already."""
+
+    guarded: ClassVar[bool] = False
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class FileArrays(_Arrays):
+    """Arrays of a file, read by child processes; the listing stays with the parent."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "listing": self.listing.slice(0, 0), "plan": replace(self.plan, listing={})}
+
+
+def example(path: Path) -> Path:
+    """Write an NPZ file with twenty made-up spirals and ellipses of 16x16 pixels in three bands; return it."""
+    draw = np.random.default_rng(4)
+    y, x = np.mgrid[:16, :16] - 7.5
+    kind = np.arange(20) % 2
+    r, angle = np.hypot(x, y * (1 + 0.6 * kind[:, None, None])), np.arctan2(y, x)
+    arms = 1 + 0.8 * (1 - kind)[:, None, None] * np.cos(2 * angle - r)
+    flux = 50 * np.exp(-r / 3)[..., None] * arms[..., None] * np.array([1.0, 0.8, 0.6])
+    images = (20 + flux + draw.normal(0, 2, flux.shape)).clip(0, 255).astype(np.uint8)
+    where = path / "arrays.npz"
+    np.savez(where, images=images, labels=kind, class_names=np.array(["spiral", "elliptical"]),
+             ra=150 + np.arange(20) / 100, dec=np.full(20, 2.0))  # fmt: skip
+    return where

@@ -1,0 +1,230 @@
+"""Arrays and tables in memory and in files: whichever way they lie, the same survey comes out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from astropy.table import Table
+
+from deepsky.errors import InputError
+from deepsky.ingestion import ingest, open
+from deepsky.sample import Image, Row
+from deepsky.survey import Survey
+
+N = 40
+DRAW = np.random.default_rng(0)
+FLUX = DRAW.normal(size=(N, 3, 12, 14)).astype(np.float32)
+KIND = np.arange(N) % 2
+
+
+def made(source: Any, to: Path, **options: Any) -> Survey:
+    return ingest(source, to / "survey", quiet=True, workers=0, **options)
+
+
+def image(survey: Survey) -> Image:
+    part = survey.gather(np.argsort(survey.id)).observations["image"]
+    assert isinstance(part, Image)
+    return part
+
+
+WAYS = {
+    "array": lambda p: FLUX,
+    "bands last": lambda p: FLUX.transpose(0, 2, 3, 1),
+    "dict": lambda p: {"images": FLUX, "label": KIND},
+    "big endian": lambda p: {"images": FLUX.astype(">f4"), "labels": KIND.astype(">i8")},
+    "double": lambda p: {"X": FLUX.astype(np.float64), "y": KIND},
+    "astropy": lambda p: Table({"image": FLUX, "label": KIND}),
+    "npy": lambda p: (np.save(p / "a.npy", FLUX), p / "a.npy")[1],
+    "npz": lambda p: (np.savez(p / "a.npz", images=FLUX, labels=KIND), p / "a.npz")[1],
+    "npz compressed": lambda p: (np.savez_compressed(p / "a.npz", images=FLUX, labels=KIND), p / "a.npz")[1],
+    "npz fortran": lambda p: (np.savez(p / "a.npz", images=np.asfortranarray(FLUX), labels=KIND), p / "a.npz")[1],
+    "hdf5": lambda p: hdf5(p / "a.h5", {"images": FLUX, "ans": KIND}),
+    "hdf5 groups": lambda p: hdf5(p / "a.h5", {"train/x/images": FLUX, "train/x/ans": KIND}),
+}
+
+
+def hdf5(path: Path, arrays: dict[str, np.ndarray]) -> Path:
+    with h5py.File(path, "w") as file:
+        for name, values in arrays.items():
+            file.create_dataset(name, data=values, chunks=True)
+    return path
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_gives_the_same_images(way: str, tmp_path: Path) -> None:
+    survey = made(WAYS[way](tmp_path), tmp_path)
+    part = image(survey)
+    assert len(survey) == N and part.flux.shape == (N, 3, 12, 14)
+    assert torch.equal(part.flux, torch.from_numpy(FLUX)) and (part.ivar == 1).all()
+    assert survey.schema.observations["image"].noise == "unknown"
+    if "label" in survey.index.column_names:
+        assert survey.column("label")[np.argsort(survey.id)].tolist() == KIND.tolist()
+        assert survey.schema.columns["label"].role == "label"
+    else:
+        assert way in {"array", "bands last", "npy"}
+
+
+def test_files_are_read_in_child_processes(tmp_path: Path) -> None:
+    for way in ("npz", "hdf5"):
+        survey = ingest(WAYS[way](tmp_path), tmp_path / way, quiet=True, workers=1)
+        assert torch.equal(image(survey).flux, torch.from_numpy(FLUX))
+
+
+@pytest.mark.parametrize("kind", ["uint8", "int16", "uint16", "float16", "float32"])
+def test_the_type_of_the_source_is_stored(kind: str, tmp_path: Path) -> None:
+    values = (DRAW.normal(size=(N, 8, 8)) * 40 + 100).astype(kind)
+    survey = made(values, tmp_path)
+    tile = next((survey.path / "tiles").iterdir())
+    assert np.load(tile / "image.flux.npy").dtype == kind
+    assert torch.equal(image(survey).flux[:, 0], torch.from_numpy(values.astype(np.float32)))
+
+
+def test_train_and_test_arrays_are_joined(tmp_path: Path) -> None:
+    np.savez(
+        tmp_path / "cifar.npz", x_train=FLUX[:30], y_train=KIND[:30, None], x_test=FLUX[30:], y_test=KIND[30:, None]
+    )
+    survey = made(tmp_path / "cifar.npz", tmp_path, folds={"fold_column": "split"})
+    assert torch.equal(image(survey).flux, torch.from_numpy(FLUX))
+    order = np.argsort(survey.id)
+    assert survey.column("label")[order].tolist() == KIND.tolist()
+    assert (survey.column("fold")[order] == "test").tolist() == [False] * 30 + [True] * 10
+
+
+def test_ids_positions_names_and_one_hot(tmp_path: Path) -> None:
+    source = {"images": FLUX, "name": np.array([f"g{i}".encode() for i in range(N)]), "ra": np.arange(N) * 1.0,
+              "dec": np.zeros(N), "labels": np.eye(2)[KIND], "class_names": np.array(["spiral", "elliptical"]),
+              "redshift": np.linspace(0, 1, N), "pxscale": np.full(N, 0.3)}  # fmt: skip
+    survey = made(source, tmp_path)
+    row = {i: k for k, i in enumerate(survey.id)}["g7"]
+    assert survey.column("ra")[row] == 7.0 and survey.column("label")[row] == "elliptical"
+    assert survey.schema.columns["label"].classes == ("elliptical", "spiral")
+    assert survey.column("redshift")[row] == pytest.approx(7 / 39)
+    assert torch.allclose(survey.gather([row]).observations["image"].pixel_scale, torch.tensor(0.3))  # type: ignore[attr-defined]
+    assert any("one-hot" in n for n in survey.schema.notes)
+
+
+@pytest.mark.parametrize("name", ["ivar", "sigma", "variance"])
+def test_noise(name: str, tmp_path: Path) -> None:
+    sigma = DRAW.uniform(0.5, 2, FLUX.shape)
+    expected = sigma**-2
+    given = {"ivar": sigma**-2, "sigma": sigma, "variance": sigma**2}[name]
+    given[3, 1, 2, 2] = 0
+    mask = np.zeros(FLUX.shape[0:1] + FLUX.shape[2:], bool)
+    mask[5, 4] = True
+    survey = made({"flux": FLUX, name: given, "mask": mask}, tmp_path)
+    expected[3, 1, 2, 2] = 0
+    expected[5, :, 4] = 0
+    assert np.allclose(image(survey).ivar.numpy(), expected, rtol=1e-6)
+    assert survey.schema.observations["image"].noise == "measured"
+
+
+def test_a_negative_error_sets_the_object_aside(tmp_path: Path) -> None:
+    sigma = np.ones_like(FLUX)
+    sigma[4, 0, 0, 0] = -1
+    survey = made({"flux": FLUX, "sigma": sigma}, tmp_path)
+    assert len(survey) == N - 1 and "0004" not in survey.id
+    reason = pd.read_parquet(survey.path / "rejected.parquet").iloc[0]
+    assert reason["id"] == "0004" and reason["reason"] == "ivar of image has NaN values"
+
+
+def test_masked_arrays_sentinels_and_nan(tmp_path: Path) -> None:
+    hidden = np.zeros(FLUX.shape, bool)
+    hidden[1, 0, :3] = True
+    survey = made(np.ma.MaskedArray(FLUX, hidden), tmp_path / "a")
+    assert torch.equal(image(survey).measured, torch.from_numpy(~hidden))
+    marked = FLUX.copy()
+    marked[hidden] = 100
+    assert torch.equal(image(made(marked, tmp_path / "b", sentinel=100)).measured, torch.from_numpy(~hidden))
+    marked[hidden] = np.nan
+    part = image(made(marked, tmp_path / "c"))
+    assert torch.equal(part.measured, torch.from_numpy(~hidden)) and torch.isfinite(part.flux).all()
+
+
+def test_a_late_nan_is_set_aside_where_ivar_is_stored_once(tmp_path: Path) -> None:
+    many = np.random.default_rng(1).normal(size=(300, 6, 6)).astype(np.float32)
+    many[137, 2, 2] = np.nan  # not among those that are looked at first
+    survey = made(many, tmp_path)
+    assert len(survey) == 299
+    assert "--set ivar=pixel" in pd.read_parquet(survey.path / "rejected.parquet")["reason"][0]
+
+
+def test_crop_pad_psf_and_flat(tmp_path: Path) -> None:
+    y, x = np.mgrid[:5, :5] - 2
+    psf = np.exp(-(x**2 + y**2) / 2)
+    survey = made({"images": FLUX, "psf": np.broadcast_to(psf, (N, 5, 5))}, tmp_path / "a", size=16)
+    part = image(survey)
+    assert part.flux.shape == (N, 3, 16, 16) and int(part.measured[0, 0].sum()) == 12 * 14
+    assert part.psf is not None and part.psf.shape == (N, 3, 5, 5)
+    assert torch.allclose(part.psf.sum((-1, -2)), torch.ones(N, 3), atol=1e-6)
+    flat = made({"data": FLUX.reshape(N, -1)}, tmp_path / "b", shape=(3, 12, 14))
+    assert torch.equal(image(flat).flux, torch.from_numpy(FLUX))
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ({"images": FLUX, "labels": KIND[:-1]}, "differ in number"),
+        ({"a": FLUX, "b": FLUX}, "several arrays could be the images"),
+        ({"images": np.zeros((5, 4, 4, 4))}, "bands first or bands last"),
+        ({"images": np.zeros((5, 3, 8, 8, 2))}, "too many axes"),
+        ({"images": FLUX.astype(complex)}, "objects or of complex"),
+        ({"images": np.zeros((0, 8, 8))}, "without objects"),
+        ({"images": FLUX, "ivar": np.ones((N, 5, 5))}, "'ivar' does not fit"),
+        ({"images": FLUX, "labels": KIND, "class_names": np.array(["a"])}, "class codes and class names"),
+        ({"images": FLUX[0], "filters": np.array(["g", "r", "i"])}, "one object in several bands"),
+        (3.5, "empty|objects|array|table"),
+    ],
+)
+def test_errors(source: Any, message: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=message):
+        made(source, tmp_path)
+    assert not (tmp_path / "survey" / "schema.json").exists()
+
+
+def test_damaged_files(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    np.savez(path, images=FLUX)
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(InputError) as error:
+        made(path, tmp_path)
+    assert "a.npz" in str(error.value)
+    (tmp_path / "b.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + b"\0" * 100)
+    with pytest.raises(InputError, match="cannot be opened"):
+        made(tmp_path / "b.h5", tmp_path)
+    np.save(tmp_path / "c.npy", np.array([{"a": 1}], dtype=object))
+    with pytest.raises(InputError):
+        made(tmp_path / "c.npy", tmp_path)
+
+
+def test_rows_from_every_table(tmp_path: Path) -> None:
+    columns = {"objid": np.arange(N) + 10**17, "ra": np.arange(N) * 1.0, "dec": np.zeros(N), "g": DRAW.normal(20, 1, N),
+               "r": DRAW.normal(19, 1, N), "g_err": np.full(N, 0.1), "r_err": np.full(N, 0.2),
+               "class": np.array(["STAR", "QSO"])[KIND]}  # fmt: skip
+    columns["g"][5] = np.nan
+    sources = {"frame": pd.DataFrame(columns), "table": Table(columns), "hdf5": hdf5(tmp_path / "t.h5", {
+        k: v.astype("S") if v.dtype.kind == "U" else v for k, v in columns.items()})}  # fmt: skip
+    for name, source in sources.items():
+        survey = made(source, tmp_path / name)
+        part = survey.gather(np.argsort(survey.id)).observations["row"]
+        assert isinstance(part, Row) and part.names == ("g", "r"), name
+        assert part.ivar[5, 0] == 0 and torch.allclose(part.ivar[6], torch.tensor([100.0, 25.0]))
+        assert torch.allclose(part.flux[:, 1], torch.from_numpy(columns["r"]).float())
+        assert survey.id[np.argsort(survey.id)][0] == str(10**17) and set(survey.column("class")) == {"STAR", "QSO"}
+    with pytest.raises(InputError, match="no such column") as error:
+        made(pd.DataFrame(columns), tmp_path / "x", features=["gg"])
+    assert error.value.found == "gg" and error.value.keyword == "features"
+
+
+def test_open_keeps_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEEPSKY_CACHE", str(tmp_path / "cache"))
+    one, two = open(FLUX, quiet=True), open(FLUX.copy(), quiet=True)
+    assert one.path == two.path and torch.equal(image(one).flux, torch.from_numpy(FLUX))
+    assert open(FLUX + 1, quiet=True).path != one.path
+    labelled = open(FLUX, labels={"id": [f"{i:04d}" for i in range(N)], "kind": ["a", "b"] * 20}, quiet=True)
+    assert labelled.schema.columns["kind"].classes == ("a", "b")
