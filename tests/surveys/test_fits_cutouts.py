@@ -174,6 +174,19 @@ def test_cubes_in_another_order_are_reordered_by_name(tmp_path):
         fits_cutouts.open(tmp_path, bands=["g", "i"])
 
 
+def test_wrong_number_of_bands(tmp_path):
+    for i in range(3):
+        write(tmp_path / f"{i}.fits", noise(3 if i else 2, SIZE, SIZE))
+    _, block = read(fits_cutouts.open(tmp_path))
+    assert block.ids == ("1", "2") and "wrong number of bands" in block.rejected[0].reason
+    for i in range(3):
+        write(tmp_path / f"{i}.fits", noise(3 if i else 2, SIZE, SIZE), BANDS="grz" if i else "gz")
+    source = fits_cutouts.open(tmp_path)
+    assert any("1 of 3 objects have no band r" in n for n in source.schema.notes)
+    ivar = read(source)[1].arrays["image.ivar"]
+    assert not ivar[0, 1].any() and ivar.sum() == 8 * SIZE**2  # no band is taken for another
+
+
 def test_band_axis_last(tmp_path):
     cube = noise(SIZE, SIZE, 4)
     write(tmp_path / "a.fits", cube)
@@ -335,6 +348,15 @@ def test_singular_coordinates_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"flat\.fits.*\n?.*singular") as caught:
         fits_cutouts.open(tmp_path / "flat.fits")
     assert caught.value.keyword == "CD1_1"
+
+
+def test_one_singular_file_is_set_aside(tmp_path):
+    for i in range(3):
+        write(tmp_path / f"{i}.fits", noise(), **(WCS if i else {**WCS, "CD1_1": 0.0}))
+    source = fits_cutouts.open(tmp_path)
+    assert source.items()["id"].to_pylist() == ["1", "2"] and "singular" in source.rejected()[0].reason
+    free = fits_cutouts.open(tmp_path, position="none")
+    assert len(read(free)[1].ids) == 3 and np.isnan(free.items()["ra"].to_numpy()).all()
 
 
 def test_pixel_scales_that_vary_are_a_column(tmp_path):
@@ -575,6 +597,16 @@ def test_unnamed_images_can_be_named(tmp_path):
     _, block = read(fits_cutouts.open(tmp_path, planes={"1": "flux", "2": "variance"}))
     np.testing.assert_array_equal(block.arrays["image.flux"][0, 0], flux)
     np.testing.assert_allclose(block.arrays["image.ivar"], 0.25)
+
+
+def test_a_folder_with_many_other_files(tmp_path):
+    write(tmp_path / "deep" / "a.fits", noise())
+    for i in range(3000):
+        (tmp_path / f"{i}.log").touch()
+    (tmp_path / "loop").symlink_to(tmp_path)
+    source = fits_cutouts.open(tmp_path)
+    assert source.items()["id"].to_pylist() == ["a"]
+    assert any("3,000 other files ignored (3,000 .log)" in n for n in source.schema.notes)
 
 
 def test_unicode_names_and_travel(tmp_path):

@@ -434,7 +434,6 @@ def test_tables_of_every_kind(tmp_path):
 @pytest.mark.parametrize(
     ("catalogue", "words"),
     [
-        (None, "full frames need a table of sources"),
         ({"id": ["a"], "mag": [1.0]}, "no positions in the source table"),
         ({"id": [1e18 * 1.3], "ra": [150.0], "dec": [2.0]}, "rounded by a spreadsheet"),
         ({"id": ["a"], "ra": [150.0], "dec": [95.0]}, "beyond the sky"),
@@ -544,3 +543,11 @@ def test_sep_image_with_its_catalogue(shared_data):
     for name in bright:
         peak = np.unravel_index(flux[name][0].argmax(), (9, 9))
         assert np.hypot(*np.subtract(peak, 4)) <= 3
+
+
+def test_the_only_table_in_the_folder_is_the_catalogue(tmp_path):
+    folder = frames.example(tmp_path)
+    assert frames.open(folder).items().num_rows == 40
+    (folder / "other.csv").write_text("id,ra,dec\na,1,2\n")
+    with pytest.raises(InputError, match="full frames need a table of sources"):
+        frames.open(folder)

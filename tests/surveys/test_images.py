@@ -190,3 +190,10 @@ def test_sdss_cutouts_carry_their_positions(shared_data):
     ra, dec = items["ra"].to_numpy(), items["dec"].to_numpy()
     assert items.num_rows == 1200 and np.isfinite(ra).all() and np.isfinite(dec).all()
     assert ra.min() >= 0 and ra.max() < 360 and np.abs(dec).max() < 90
+
+
+def test_only_the_first_page_and_eight_bits_of_colour_are_noted(tmp_path):
+    pages = [Image.fromarray(picture(tmp_path / "x" / "a.png", seed=i)) for i in range(3)]
+    (tmp_path / "t").mkdir()
+    pages[0].save(tmp_path / "t" / "a.tif", save_all=True, append_images=pages[1:])
+    assert any("the first of 3 pages is read" in n for n in images.open(tmp_path / "t").schema.notes)

@@ -315,6 +315,8 @@ def corners(x: np.ndarray, y: np.ndarray, size: tuple[int, int]) -> tuple[np.nda
 
 def groups_of(keys: np.ndarray) -> Sequence[np.ndarray]:
     """Rows of equal keys, in the order in which they first occur."""
+    if len(keys) == 0:
+        return []
     order = np.argsort(keys, kind="stable")
     pieces = np.split(order, np.flatnonzero(np.diff(keys[order])) + 1)
     return sorted(pieces, key=lambda p: int(p[0]) if len(p) else 0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +34,7 @@ class Rules:
     zero_point: float | None = None
     unit: str | None = None
     pixel_scale: float | None = None
+    coordinates: bool = True
     stack: bool = False
     many: bool = False
 
@@ -78,8 +81,8 @@ class Object:
         ------
         InputError : it differs between the bands.
         """
-        if rules.pixel_scale is not None:
-            return rules.pixel_scale
+        if rules.pixel_scale is not None or not rules.coordinates:
+            return rules.pixel_scale or math.nan
         scales = {b: pixel_scale(f.plane.header, f.path) for b, f in self.flux.items()}
         if not same_scale(list(scales.values())):
             raise InputError("bands of different pixel scale", file=self.first.path, keyword="CD1_1",
@@ -91,7 +94,8 @@ class Object:
         """Factor and unit of every band."""
         out = {}
         for band, found in self.flux.items():
-            scale = rules.pixel_scale if rules.pixel_scale is not None else pixel_scale(found.plane.header)
+            given = rules.pixel_scale is not None or not rules.coordinates
+            scale = (rules.pixel_scale or math.nan) if given else pixel_scale(found.plane.header, found.path)
             known = calibration(found.plane.header, band=band, pixel_scale=scale, zero_point=rules.zero_point)
             out[band] = to_unit(known, rules.unit, found.path)
         return out
@@ -204,6 +208,7 @@ def measure(
     flux = np.zeros((len(bands), *size), dtype)
     ivar = np.zeros((len(bands), *size), np.float64 if noise else np.uint8)  # 1e-20 erg/s/cm2/A need 1e40
     calibrations = this.calibrations(rules)
+    _check_number(this, bands, rules.bands is not None)
     saturated_pixels = 0
     problem: InputError | None = None
     for i, band in enumerate(bands):
@@ -237,6 +242,14 @@ def measure(
         )
     columns = {"saturated": saturated_pixels / flux.size}
     return Measured(flux, ivar, None if psf is None else _psf(this, bands, psf, cache), columns)
+
+
+def _check_number(this: Object, bands: Sequence[str], chosen: bool) -> None:
+    """Bands without names are told apart by their number alone, which then must be that of the survey."""
+    made = any(re.fullmatch(r"band\d+", b) for b in this.flux)
+    if made and (any(b not in this.flux for b in bands) or (len(this.flux) > len(bands) and not chosen)):
+        raise InputError("wrong number of bands", file=this.first.path, keyword="NAXIS3", found=len(this.flux),
+                         expected=f"{len(bands)}", fix="name them in the header: BANDS = 'grz'")  # fmt: skip
 
 
 def _seen(raw: np.ndarray, found: Found, rules: Rules) -> np.ndarray:

@@ -43,6 +43,10 @@ def decide(
     others = sum(n for (u, _, _), n in units.items() if u != unit)
     if others:
         notes.append(f"{others} of {units.total()} images are in another unit than {unit or '(none)'}: set aside")
+    for band in bands:
+        missing = sum(band not in o.flux for o in known)
+        if missing and len({f.path for o in known for f in o.flux.values()}) == len(known):
+            notes.append(f"{missing:,} of {len(known):,} objects have no band {band}: ivar 0 there")
     noise = Counter(o.noise() for o in known).most_common(1)[0][0]
     kind: Noise = "estimated" if noise == "weight" else "measured" if noise else "unknown"
     notes.append({"measured": f"noise from the {noise} planes", "unknown": "no noise: ivar is a mask",

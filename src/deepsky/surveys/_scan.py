@@ -18,7 +18,7 @@ from deepsky.errors import InputError
 
 KINDS = {
     "fits": (".fits", ".fit", ".fts", ".fits.gz", ".fit.gz", ".fts.gz", ".fits.fz", ".fz", ".fits.bz2"),
-    "image": (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp"),
+    "image": (".jpg", ".jpeg", ".png", ".tif", ".tiff"),
     "npy": (".npy",),
 }
 SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test", "valid": "valid", "val": "valid",
@@ -69,7 +69,8 @@ def stem(name: str) -> str:
 
 def walk(folder: Path) -> Iterator[os.DirEntry[str]]:
     """Every file below `folder`, hidden ones and loops of links left out."""
-    pending, seen = [str(folder)], set()
+    top = os.stat(folder)
+    pending, seen = [str(folder)], {(top.st_dev, top.st_ino)}
     while pending:
         here = pending.pop()
         with os.scandir(here) as entries:

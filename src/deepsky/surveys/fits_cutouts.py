@@ -95,6 +95,7 @@ def open(
         mask_bits=tuple(mask_bits) if mask_bits is not None else None,
         sentinel=tuple(sentinel) if isinstance(sentinel, Sequence) else (float(sentinel),),
         saturation=saturation, zero_point=zero_point, unit=unit, pixel_scale=pixel_scale,
+        coordinates=position != "none",
     )  # fmt: skip
     listing, rules, list_notes = listed(files.root, groups, objects or kind(files, groups), rules)
     look = [_understood(files.root, groups.slots, listing, int(i), rules) for i in sample_rows(listing.num_rows)]
@@ -211,9 +212,13 @@ class FitsCutouts(Scanned):
 
 
 def _understood(root: Path, slots: Sequence[Slot], table: pa.Table, row: int, rules: Rules) -> Object | InputError:
+    """What an object consists of, or why it cannot be used."""
     paths = [(s, root / n) for s, n in zip(slots, table["_files"][row].as_py(), strict=True) if n]
     try:
-        return understand(paths, rules, (table["_hdu"][row].as_py(), table["_plane"][row].as_py()))
+        this = understand(paths, rules, (table["_hdu"][row].as_py(), table["_plane"][row].as_py()))
+        this.scale(rules)
+        this.calibrations(rules)
+        return this
     except InputError as error:
         return error
 

@@ -80,7 +80,7 @@ def open(
     ----------
     path : folder, glob pattern or list of frames, with weight, variance and mask frames beside them.
     catalogue : table of sources (path, DataFrame, astropy Table) with positions, or pixels where there is one frame a
-        band.
+        band; by default the one table that lies in the folder.
     size : (y, x) [pixel] of the cutouts, or one number for both.
     bands : which bands, in which order.
     pattern : how the files of a pointing are named, e.g. ``{id}_{band}.fits``; by default found from the names.
@@ -94,6 +94,8 @@ def open(
     ------
     InputError : no frame or table, no positions, frames without coordinates, pixel scales or units that differ.
     """
+    if catalogue is None:
+        catalogue = _beside(path)
     if catalogue is None:
         raise InputError(
             "full frames need a table of sources",
@@ -125,6 +127,14 @@ def open(
     if sources.x is not None:
         listing |= {"_px": sources.x, "_py": sources.y}
     return FrameCutouts(str(path), schema, pa.table(listing), tuple(frames), rules, resample)
+
+
+def _beside(path: _scan.Paths) -> Path | None:
+    """The only table in a folder of frames."""
+    if not isinstance(path, str | Path) or not Path(path).is_dir():
+        return None
+    tables = [p for p in Path(path).iterdir() if _scan.ending(p.name) in (".csv", ".ecsv", ".vot", ".parquet", ".cat")]
+    return tables[0] if len(tables) == 1 else None
 
 
 def _bands(frames: Sequence[Frame], wanted: Sequence[str] | None, file: object) -> tuple[str, ...]:

@@ -65,18 +65,21 @@ def open(
     files = _scan.find(path, "image")
     look = sample_rows(len(files.names))
     seen: Counter[str] = Counter()
+    told: Counter[str] = Counter()
     shapes = []
     for i in look:
         try:
-            mode, shape = _header(files.root / files.names[i])
+            mode, shape, lost = _header(files.root / files.names[i])
         except InputError:
             continue  # set aside by `read`, where it can be counted
         seen[mode] += 1
         shapes.append(shape)
+        told.update(lost)
     if not shapes:
         _header(files.root / files.names[0])
         raise InputError("no picture here can be read", file=files.root)
     mode, notes = _common(seen, files.root)
+    notes = (*notes, *(f"{n:,} of {len(shapes):,} files: {what}" for what, n in told.items()))
     target = as_size(size) or one_shape(shapes, files.root)
     names = tuple(bands) if bands else (("R", "G", "B") if mode == "RGB" else ("grey",))
     if len(names) != (3 if mode == "RGB" else 1):
@@ -107,14 +110,17 @@ def open(
     return ImageFiles(str(path), schema, pa.table(listing), files.root, mode, size is not None)
 
 
-def _header(path: Path) -> tuple[str, tuple[int, int]]:
-    """Mode and (y, x) of a picture, after the gate."""
-    check_image(path)
+def _header(path: Path) -> tuple[str, tuple[int, int], list[str]]:
+    """Mode and (y, x) of a picture, after the gate, and what will be lost of it."""
+    layout = check_image(path)
+    lost = [f"the first of {layout.pages} pages is read"] if layout.pages > 1 else []
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(path) as picture:
-                return picture.mode, (picture.height, picture.width)
+                if layout.bits > 8 and picture.mode in ("RGB", "RGBA"):
+                    lost.append(f"colour of {layout.bits} bits is read with 8")
+                return picture.mode, (picture.height, picture.width), lost
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(
             f"not a picture that Pillow reads: {error}", file=path, fix="convert it to PNG or FITS"
@@ -184,7 +190,7 @@ class ImageFiles(Scanned):
 
     def _one(self, path: Path, image: ImageSchema) -> tuple[np.ndarray, np.ndarray]:
         """(band, y, x) pixels and their ivar in the schema's storage."""
-        mode, shape = _header(path)
+        mode, shape, _ = _header(path)
         if mode not in MODES or (MODES[mode][0] != self.mode and not (self.mode == "RGB" and MODES[mode][0] == "L")):
             raise InputError("a picture of another mode", file=path, found=mode, expected=self.mode)
         try:
