@@ -6,9 +6,12 @@ the next. The key is (seed, number), the counter's upper words are (attempt, str
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
@@ -72,6 +75,17 @@ class Draws:
         for row, number, lam in zip(out, numbers.tolist(), mean, strict=True):
             row[...] = self.generator(number, stream).poisson(np.maximum(lam, 0.0))
         return out
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Within it torch has one thread: the number of threads changes the last bits of a sum, and helps little here."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 # -- from a uniform number to a distribution, by the inverse of its cumulative function ----------------------------

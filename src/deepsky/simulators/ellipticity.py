@@ -23,7 +23,7 @@ from deepsky.sample import Image, Sample, Truth, stack
 from deepsky.simulators import _render as render
 from deepsky.simulators._galaxies import bulge_fraction, cosmos_shapes
 from deepsky.simulators._profiles import combine_shear, psf_transform, sersic, sheared
-from deepsky.simulators._random import Draws, tabulated
+from deepsky.simulators._random import Draws, one_thread, tabulated
 from deepsky.simulators._surveys import GREAT3_GROUND, Great3
 
 Floats = NDArray[np.float64]
@@ -83,7 +83,8 @@ def simulate(
     -------
     Sample with "image" (noise of unit variance; with the PSF as it is seen through the pixel), and truths ellipticity
     (intrinsic), shear and sheared (the ellipticity after shear), psf_ellipticity (all spin-2 (a - b)/(a + b), reduced
-    shear), snr_matched, re (of the disk, before shear) and psf_fwhm [arcsec], bulge_fraction, centre [pixels], pair.
+    shear), snr_matched, flux, re (of the disk, before shear) and psf_fwhm [arcsec], bulge_fraction, centre [pixels] and
+    pair.
 
     Raises
     ------
@@ -99,10 +100,12 @@ def simulate(
     draws = Draws(seed)
     pieces = []
     for block in range(first // _BLOCK, (first + n - 1) // _BLOCK + 1):
-        numbers = np.arange(block * _BLOCK, (block + 1) * _BLOCK)
-        piece = _block(numbers, draws, GREAT3_GROUND, pairs, per_field, optics, shear, keep_noiseless)
-        low, high = max(first - numbers[0], 0), min(first + n - numbers[0], _BLOCK)
-        pieces.append(piece if high - low == _BLOCK else piece[int(low) : int(high)])
+        start = block * _BLOCK
+        with one_thread():
+            piece = _block(np.arange(start, start + _BLOCK), draws, GREAT3_GROUND, pairs, per_field, optics, shear,
+                           keep_noiseless)  # fmt: skip
+        low, high = max(first - start, 0), min(first + n - start, _BLOCK)
+        pieces.append(piece if high - low == _BLOCK else piece[low:high])
     return stack(pieces) if len(pieces) > 1 else pieces[0]
 
 
@@ -178,6 +181,7 @@ def _block(numbers: NDArray[np.int64], draws: Draws, branch: Great3, pairs: Pair
         "sheared": Truth(seen, moves="spin2"),
         "psf_ellipticity": Truth(d.psf_e, moves="spin2"),
         "snr_matched": Truth(noiseless.square().sum((-2, -1)).sqrt()),
+        "flux": Truth(flux),
         "re": Truth(d.re, unit="arcsec"),
         "psf_fwhm": Truth(d.fwhm, unit="arcsec"),
         "bulge_fraction": Truth(d.bulge),

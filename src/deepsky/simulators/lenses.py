@@ -28,7 +28,7 @@ from deepsky.simulators._galaxies import FIELD_DRAWS, Components, axis_ratio_she
 from deepsky.simulators._noise import magnitude as brightness
 from deepsky.simulators._noise import njy, observe
 from deepsky.simulators._paint import Cutouts, take
-from deepsky.simulators._random import FIELD, PARAMETERS, Draws, magnitudes
+from deepsky.simulators._random import FIELD, PARAMETERS, Draws, magnitudes, one_thread
 from deepsky.simulators._render import psf_stamps
 from deepsky.simulators._surveys import Band, bands, depth
 
@@ -131,11 +131,12 @@ def simulate(
     draws = Draws(seed)
     name = survey if isinstance(survey, str) else "custom"
     selection = population.Selection(theta_e, min_magnification, min_arc_snr, oversample)
-    pieces = [
-        _simulate(np.arange(low, min(low + _CHUNK, first + n)), draws, setup, name, lens_fraction, selection,
-                  keep_noiseless, background, deflector)
-        for low in range(first, first + n, _CHUNK)
-    ]  # fmt: skip
+    with one_thread():
+        pieces = [
+            _simulate(np.arange(low, min(low + _CHUNK, first + n)), draws, setup, name, lens_fraction, selection,
+                      keep_noiseless, background, deflector)
+            for low in range(first, first + n, _CHUNK)
+        ]  # fmt: skip
     return stack(pieces) if len(pieces) > 1 else pieces[0]
 
 
