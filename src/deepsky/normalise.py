@@ -26,28 +26,31 @@ class Normalise(nn.Module):
     stretch : "asinh" of flux over the sky's sigma (Lupton+1999), "log" of 1 + flux/sigma, "linear", or "auto": asinh
         where the noise is known or can be estimated from the pixels, linear for 8-bit pictures and rows.
     mask : append one channel a band that says what was measured.
+    psf : append the PSF of every band, its peak one, cut or padded to the image: for shapes, and where seeing varies.
     """
 
     sigma: Tensor
     mean: Tensor
     std: Tensor
 
-    def __init__(self, observation: str, stretch: str, channels: int, axes: int, mask: bool = False) -> None:
+    def __init__(
+        self, observation: str, stretch: str, channels: int, axes: int, mask: bool = False, psf: bool = False
+    ) -> None:
         super().__init__()
-        self.observation, self.stretch, self.mask, self.axes = observation, stretch, mask, axes
-        self.channels = channels * (1 + mask)
+        self.observation, self.stretch, self.axes, self.mask, self.psf = observation, stretch, axes, mask, psf
+        self.channels = channels * (1 + mask + psf)
         for name in ("sigma", "mean", "std"):
             self.register_buffer(name, torch.zeros(channels) if name == "mean" else torch.ones(channels))
 
     def config(self) -> dict[str, Any]:
         """JSON literals from which `Normalise(**config)` makes an unfitted one."""
-        channels = self.channels // (1 + self.mask)
         return {
             "observation": self.observation,
             "stretch": self.stretch,
-            "channels": channels,
+            "channels": len(self.sigma),
             "axes": self.axes,
             "mask": self.mask,
+            "psf": self.psf,
         }
 
     def _stretched(self, flux: Tensor) -> Tensor:
@@ -64,17 +67,42 @@ class Normalise(nn.Module):
         view = (-1, *(1,) * self.axes)
         x = (self._stretched(part.filled) - self.mean.view(view)) / self.std.view(view)
         measured = (part.ivar > 0).expand(x.shape)
-        x = torch.where(measured, x, 0.0)
-        return torch.cat([x, measured.to(x.dtype)], 1) if self.mask else x
+        parts = [torch.where(measured, x, 0.0)]
+        if self.mask:
+            parts.append(measured.to(x.dtype))
+        if self.psf:
+            parts.append(_psf(part, x.shape[-2:]))
+        return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
 
 
-def fit(samples: list[Sample], observation: str, stretch: str = "auto", mask: bool | None = None) -> Normalise:
+def _psf(part: Observation, size: torch.Size) -> Tensor:
+    """(n, band, y, x) PSF with its peak at one, cut or padded about its centre."""
+    psf = part.psf if isinstance(part, Image) else None
+    if psf is None:
+        raise InputError("this model sees the PSF, and the survey has none", fix="ingest the PSF images too")
+    psf = psf / psf.amax((-2, -1), keepdim=True).clamp(min=1e-30)
+    spare = [s - p for s, p in zip(size, psf.shape[-2:], strict=True)]
+    (top, left) = (s // 2 if s >= 0 else -(-s // 2) for s in spare)
+    return nn.functional.pad(psf, (left, spare[1] - left, top, spare[0] - top))
+
+
+CHANNELS = ("mask", "psf")
+
+
+def fit(samples: list[Sample], observation: str, stretch: str = "auto", channels: str = "") -> Normalise:
     """Fit on some thousand objects of the training fold.
+
+    Parameters
+    ----------
+    channels : further channels for the network, joined by commas: "mask", "psf". Rows always have their mask.
 
     Raises
     ------
-    InputError : no such stretch, or nothing was measured in a band.
+    InputError : no such stretch or channel, nothing was measured in a band, or no PSF where one is asked for.
     """
+    asked = {c.strip() for c in channels.split(",") if c.strip()}
+    for name in asked - set(CHANNELS):
+        raise InputError("no such channel", found=name, known=CHANNELS)
     if stretch not in STRETCHES:
         raise InputError("no such stretch", found=stretch, known=STRETCHES)
     parts = [s.observation(observation) for s in samples]
@@ -91,7 +119,10 @@ def fit(samples: list[Sample], observation: str, stretch: str = "auto", mask: bo
     sigma = _sigma(parts, flux, axes)
     if stretch == "auto":
         stretch = "asinh" if axes and _has_sky(flux, sigma) else "linear"
-    made = Normalise(observation, stretch, len(flux), axes, mask=isinstance(first, Row) if mask is None else mask)
+    mask = "mask" in asked or isinstance(first, Row)
+    made = Normalise(observation, stretch, len(flux), axes, mask=mask, psf="psf" in asked)
+    if made.psf:
+        _psf(first, first.flux.shape[-2:])
     made.sigma.copy_(sigma)
     x = made._stretched(flux.view(len(flux), *(-1, 1)[:axes])) if axes else flux
     x = x.reshape(len(flux), -1)

@@ -75,8 +75,9 @@ class Recipe:
     ----------
     survey : (size, folder) -> survey with folds; a simulation is written into `folder` and found there the next time.
     training : arguments of `train` for every size.
-    scores, truth : catalogue -> predictions, survey -> truths, aligned; what the measures are computed from.
-    classical : (survey, size) -> catalogue of the classical system on the test fold, fitted on the same training truth.
+    scores : (catalogue, survey) -> predictions, a row for each of the catalogue's; truth : test fold -> truths.
+    classical : (survey, size) -> catalogue of the classical system, fitted on the same training truth.
+    folds : that are predicted. Measures see the test fold only; `scores` may calibrate on the others.
     limit : (test fold, size) -> what physics or statistics allows, by measure.
     group : column of the index whose equal values are resampled together.
     sources : names of the modules below deepsky whose text, with this recipe's own, decides whether a result holds.
@@ -90,7 +91,7 @@ class Recipe:
     survey: Callable[[str, Path], Survey]
     training: Mapping[str, Mapping[str, Any]]
     measures: tuple[Measure, ...]
-    scores: Callable[[Catalogue], np.ndarray]
+    scores: Callable[[Catalogue, Survey], np.ndarray]
     truth: Callable[[Survey], np.ndarray]
     classical: Callable[[Survey, str], Catalogue]
     limit: Callable[[Survey, str], Mapping[str, Estimate]]
@@ -100,6 +101,7 @@ class Recipe:
     group: str = "group"
     sources: tuple[str, ...] = ()
     by: tuple[str, ...] = ()
+    folds: tuple[str, ...] = ("test",)
     notes: str = ""
 
 
@@ -182,6 +184,27 @@ def cache() -> Path:
     return Path(os.environ.get("DEEPSKY_CACHE", Path.home() / ".cache" / "deepsky"))
 
 
+def data(name: str, where: str) -> Path:
+    """The folder of a real data set: ``DEEPSKY_DATA/name``.
+
+    Parameters
+    ----------
+    where : where it is to be had, for the message.
+
+    Raises
+    ------
+    InputError : it is not there.
+    """
+    folder = Path(os.environ.get("DEEPSKY_DATA", "data")) / name
+    if not folder.is_dir():
+        raise InputError(
+            "the data set is not here",
+            file=folder,
+            fix=f"get it from {where}, and set DEEPSKY_DATA to the folder above",
+        )
+    return folder
+
+
 def run(
     name: str, *, size: str = "full", to: str | Path | None = None, seeds: Sequence[int] = (0,), quiet: bool = False
 ) -> Result:
@@ -205,7 +228,8 @@ def run(
     test = survey.fold("test")
     truth, groups = recipe.truth(test), test.column(recipe.group)
     # frozen before the first network is trained: nothing about ours can leak into what it is held against
-    classical = _aligned(recipe, recipe.classical(survey, size), test)
+    judged = survey.select(np.isin(survey.column("fold").astype(str), recipe.folds), " + ".join(recipe.folds))
+    classical = _aligned(recipe, recipe.classical(judged, size), judged, test)
     limit = dict(recipe.limit(test, size))
     scores, seconds = [], []
     for seed in seeds:
@@ -214,8 +238,8 @@ def run(
         model = _model(recipe, survey, place, seed, size, quiet)
         seconds.append(round(time.monotonic() - start, 1))
         target = folder / ("catalogue" if seed == seeds[0] else f"catalogue-{seed}")
-        catalogue = predict(model, test, to=target, quiet=True)
-        scores.append(_aligned(recipe, catalogue, test))
+        catalogue = predict(model, judged, to=target, quiet=True)
+        scores.append(_aligned(recipe, catalogue, judged, test))
         if seed == seeds[0]:
             evaluate(model, test, to=folder, by=recipe.by, catalogue=catalogue)
     result = _result(recipe, size, truth, groups, classical, scores, limit)
@@ -242,10 +266,10 @@ def _model(recipe: Recipe, survey: Survey, place: Path, seed: int, size: str, qu
     return train(recipe.task, survey, to=place, seed=seed, quiet=quiet, **recipe.training[size])
 
 
-def _aligned(recipe: Recipe, catalogue: Catalogue, test: Survey) -> np.ndarray:
+def _aligned(recipe: Recipe, catalogue: Catalogue, judged: Survey, test: Survey) -> np.ndarray:
     """Scores in the order of the test fold."""
     where = {name: i for i, name in enumerate(catalogue.column("id"))}
-    return recipe.scores(catalogue)[[where[name] for name in test.id]]
+    return recipe.scores(catalogue, judged)[[where[name] for name in test.id]]
 
 
 def _result(

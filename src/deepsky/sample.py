@@ -96,7 +96,7 @@ class Truth(Part):
     sigma : the same shape, one standard deviation of a measured truth, or None.
     limit : the same shape or None: 0 measured, -1 the true value lies below `value`, +1 above it.
     moves : "scalar" stays; "vector" (x, y) in pixels from the centre; "spin2" (e1, e2) in the pixel frame;
-        "angle" [rad] from +x towards +y; "image" (..., band, y, x); "boxes" (..., n, 4) as x0 y0 x1 y1 in pixels from the centre;
+        "angle" [rad] from +x towards +y; "image" (..., band, y, x); "boxes" (..., n, 4) as x0 y0 x1 y1 likewise;
         "fixed" has no declared behaviour and forbids whatever turns the image.
     classes : the names behind the codes, empty for numbers.
     """

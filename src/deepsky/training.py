@@ -54,6 +54,7 @@ def train(
     patience: int = 0,
     augment: str = "auto",
     stretch: str = "auto",
+    channels: str = "",
     balance: bool = False,
     precision: str = "auto",
     level: float = 0.9,
@@ -78,6 +79,7 @@ def train(
     ema : decay of the moving average of the weights that is validated and saved; 0 switches it off.
     patience : stop after that many looks at the validation fold without a better score; 0 never.
     augment : "auto", "none", or names with settings such as "dihedral,shift=1,noise=0.2".
+    stretch, channels : see `deepsky.normalise.fit`; "mask" and "psf" are further channels for the network.
     balance : draw every class equally often.
     precision : "auto" (bfloat16 where the processor has it), "float32" or "bfloat16".
     level : of the conformal sets or intervals.
@@ -128,7 +130,7 @@ def train(
     )
     described = Network(network, settings or {}) if isinstance(network, str) else resolve.user_module(network)
     some = folds["train"].gather(_spread(len(folds["train"]), 4096), truth=task.targets)
-    fitted = normalise.fit([some], observation, stretch)
+    fitted = normalise.fit([some], observation, stretch, channels)
     _seed(stable_uint(seed, "build"))
     size = tuple(some.observation(observation).flux.shape[2:])
     built = described.build(fitted.channels, size) if isinstance(network, str) else network

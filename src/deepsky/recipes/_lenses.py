@@ -17,13 +17,14 @@ from deepsky.inference import predict
 from deepsky.metrics import classification, tpr0
 from deepsky.metrics.intervals import Estimate
 from deepsky.recipe import Measure
-from deepsky.sample import Sample, Truth
+from deepsky.sample import Image, Sample, Truth
 from deepsky.simulators._parallel import simulate_many
 from deepsky.survey import Survey
 from deepsky.tasks.classify import Classify
 
 TRAIN_SEED, TEST_SEED, FRESH_SEED = 101, 202, 303
 KEPT = ("is_lens", "kind", "theta_e", "snr_arc", "magnification", "z_lens", "z_source", "source_magnitude")
+UNIT = 100
 TASK = Classify("is_lens")
 
 
@@ -47,7 +48,12 @@ def _samples(train: int, test: int, workers: int, arguments: Mapping[str, Any]) 
 def _kept(sample: Sample, fold: str) -> Sample:
     """Without PSF stamps and bulky truth, and with the fold it belongs to; ids name survey, seed and number."""
     split = Truth(torch.full((len(sample),), int(fold == "test")), classes=("train", "test"))
-    images = {n: replace(o, psf=None) for n, o in sample.observations.items()}
+    # in units of 100 nJy the brightest cores fit into float16, and the sky keeps three digits
+    images = {
+        n: replace(o, flux=o.flux / UNIT, ivar=o.ivar * UNIT**2, unit=f"{UNIT} {o.unit}", psf=None)
+        for n, o in sample.observations.items()
+        if isinstance(o, Image)
+    }
     return replace(sample, observations=images, truth={**{k: sample.truth[k] for k in KEPT}, "split": split})
 
 
@@ -59,23 +65,25 @@ def fresh(name: str, folder: Path, n: int, **arguments: Any) -> Survey:
     return store.write((_kept(s, "test") for s in samples), folder, name=name, dtype="float16")
 
 
-def scores(catalogue: Catalogue) -> np.ndarray:
+def scores(catalogue: Catalogue, survey: Survey) -> np.ndarray:
     """Probability of a lens."""
     return catalogue.column("p_lens").astype(np.float64)
 
 
 def truth(survey: Survey) -> np.ndarray:
     """1 for a lens."""
-    return (survey.column("is_lens") == "lens").astype(np.int64)
+    found: np.ndarray = (survey.column("is_lens") == "lens").astype(np.int64)
+    return found
 
 
 def classical(settings: Mapping[str, Any]) -> Any:
     """A classical system fitted on the same training truth: ``settings`` names family, features and size by size."""
 
-    def run(survey: Survey, size: str) -> Catalogue:
+    def run(judged: Survey, size: str) -> Catalogue:
         given = dict(settings[size])
-        model = training.train(TASK, survey, network=given.pop("family"), settings=given, quiet=True)
-        return predict(model, survey.fold("test"), quiet=True)
+        whole = judged.whole or judged
+        model = training.train(TASK, whole, network=given.pop("family"), settings=given, quiet=True)
+        return predict(model, judged, quiet=True)
 
     return run
 

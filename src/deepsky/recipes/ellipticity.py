@@ -1,0 +1,193 @@
+"""Ellipticities, and shear bias m and c, of GREAT3-like galaxies (Mandelbaum+2015, control-ground-constant)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from deepsky import store
+from deepsky.baselines import hsm_regauss
+from deepsky.catalogue import Catalogue, Meta
+from deepsky.metrics.intervals import Estimate, bootstrap
+from deepsky.metrics.shear import shear_bias
+from deepsky.recipe import Measure, Published, Recipe
+from deepsky.sample import Image, Sample, Truth
+from deepsky.simulators._limits import Galaxy, galaxy_bounds, van_trees
+from deepsky.simulators._parallel import simulate_many
+from deepsky.survey import Survey
+from deepsky.tasks.regress import Regress
+
+# training galaxies, and galaxies in pairs of +g and -g with the same noise that fix the response, and that test it
+SIZES = {"tiny": (400, 200, 200), "quick": (3_000, 1_000, 1_000), "full": (50_000, 60_000, 100_000)}
+KEPT = ("sheared", "shear", "snr_matched", "re", "bulge_fraction", "psf_fwhm", "pair")
+SPLITS = ("train", "calib", "test")
+
+
+def survey(size: str, folder: Path) -> Survey:
+    """Simulated GREAT3-like stamps with their PSFs; three skies for three folds."""
+    if (folder / "schema.json").exists():
+        return Survey.load(folder)
+    return store.write(
+        _samples(SIZES[size]), folder, name="great3-like", dtype="float16", source="deepsky.simulators.ellipticity",
+        folds={"fold_column": "split", "fractions": (0.9, 0.1, 0.0, 0.0), "group_column": "pair_name",
+               "near_duplicates": False, "stratify": ""},
+    )  # fmt: skip
+
+
+def _samples(sizes: tuple[int, ...]) -> Iterator[Sample]:
+    for number, n in enumerate(sizes):
+        pairs = "none" if number == 0 else "plusminus"
+        for sample in simulate_many("ellipticity", n, seed=11 + number, workers=2, pairs=pairs):
+            image = sample.observations["image"]
+            assert isinstance(image, Image)
+            code = torch.full((len(sample),), number)
+            pair = 4 * sample.truth["pair"].value.long() + number  # one name for each pair of each sky
+            truth = {k: sample.truth[k] for k in KEPT}
+            truth |= {"split": Truth(code, classes=SPLITS), "pair_name": Truth(pair.double())}
+            yield replace(sample, truth=truth)
+
+
+def truth(test: Survey) -> np.ndarray:
+    """(n, 5): e1, e2 after shear, g1, g2 applied, name of the pair."""
+    columns = [test.column(n).astype(np.float64) for n in ("sheared1", "sheared2", "shear1", "shear2", "pair_name")]
+    return np.stack(columns, axis=1)
+
+
+def scores(catalogue: Catalogue, judged: Survey) -> np.ndarray:
+    """(n, 4): e1, e2 as predicted, and shears: the same less the mean, over the response, of the calibration fold.
+
+    The response is half the difference of a pair over its shear; with +g and -g on the same galaxy and the same noise,
+    shape noise and most pixel noise drop out of it (Pujol+2019).
+    """
+    e = np.stack([catalogue.column(n).astype(np.float64) for n in ("sheared1", "sheared2")], axis=1)
+    where = {name: i for i, name in enumerate(judged.id)}
+    rows = np.array([where[name] for name in catalogue.column("id")])
+    g = np.stack([judged.column(n).astype(np.float64) for n in ("shear1", "shear2")], axis=1)[rows]
+    calib = judged.column("fold")[rows] == "calib"
+    slope, offset = np.ones(2), np.zeros(2)
+    if calib.any():
+        fitted = shear_bias(e[calib], g[calib], groups=judged.column("pair_name")[rows][calib])
+        slope = np.array([1 + b.m.value for b in fitted])
+        offset = np.array([b.c.value for b in fitted])
+    return np.concatenate([e, (e - offset) / slope], axis=1)
+
+
+def rms(s: np.ndarray, y: np.ndarray, weight: np.ndarray | None = None) -> Any:
+    """Root mean square error per component of the ellipticity (a - b)/(a + b) after shear."""
+    each = ((s[:, :2] - y[:, :2]) ** 2).mean(1)
+    return np.sqrt(np.average(each, weights=weight)) if weight is None or np.ndim(weight) == 1 else np.sqrt(
+        (weight * each).sum(-1) / weight.sum(-1)
+    )  # fmt: skip
+
+
+def _bias(which: str, columns: slice) -> tuple[Any, Any]:
+    def figure(s: np.ndarray, y: np.ndarray) -> float:
+        values = [getattr(b, which).value for b in shear_bias(s[:, columns], y[:, 2:4], groups=y[:, 4])]
+        return float(max(values, key=abs))
+
+    def estimate(s: np.ndarray, y: np.ndarray, groups: np.ndarray) -> Estimate:
+        found = [getattr(b, which) for b in shear_bias(s[:, columns], y[:, 2:4], groups=y[:, 4])]
+        worst: Estimate = max(found, key=lambda e: abs(e.value))
+        return worst
+
+    return figure, estimate
+
+
+def _shear_measure(name: str, which: str, columns: slice, words: str, target: float | None) -> Measure:
+    figure, estimate = _bias(which, columns)
+    return Measure(name, figure, "zero", words, target, estimate)
+
+
+PLAIN, CORRECTED = slice(0, 2), slice(2, 4)
+MEASURES = (
+    Measure("rms error", rms, "lower", (rms.__doc__ or "")),
+    _shear_measure("m, as predicted", "m", PLAIN, "multiplicative shear bias of the worse component", None),
+    _shear_measure("m", "m", CORRECTED, "the same after correction by the response of the calibration fold", 2e-3),
+    _shear_measure("c", "c", CORRECTED, "additive shear bias of the worse component, corrected", 2e-4),
+)
+
+
+def classical(judged: Survey, size: str) -> Catalogue:
+    """Regaussianisation (Hirata & Seljak 2003; Mandelbaum+2005) by GalSim; failures get the mean shape, zero."""
+    found = []
+    for i in range(0, len(judged), 1000):
+        sample = judged.gather(slice(i, i + 1000), truth=())
+        image = sample.observations["image"]
+        assert isinstance(image, Image) and image.psf is not None
+        shapes = hsm_regauss(image.flux[:, 0].numpy(), image.psf[:, 0].numpy(), 1.0)
+        distortion = np.nan_to_num(np.stack([shapes.e1, shapes.e2], axis=1).astype(np.float64))
+        size2 = np.clip((distortion**2).sum(1, keepdims=True), 0, 0.9999)
+        found.append(distortion / (1 + np.sqrt(1 - size2)))  # (a2 - b2)/(a2 + b2) -> (a - b)/(a + b)
+    e = np.concatenate(found)
+    import pyarrow as pa
+
+    table = pa.table({"id": judged.index["id"], "sheared1": pa.array(e[:, 0]), "sheared2": pa.array(e[:, 1])})
+    return Catalogue({n: Meta() for n in table.column_names}, {"model": "regaussianisation"}, held=table)
+
+
+def limit(test: Survey, size: str) -> Mapping[str, Estimate]:
+    """Van Trees' bound on the mean square error: Cramer-Rao of some test galaxies with everything free, and the prior.
+
+    Each galaxy is taken as one Sersic of index 1 + 3 B/T; the prior variance is that of the sample itself.
+    """
+    few = {"tiny": 20, "quick": 60, "full": 400}[size]
+    at = np.unique(np.linspace(0, len(test) - 1, few).astype(int))
+    columns = {n: test.column(n).astype(np.float64)[at] for n in KEPT if n in test.index.column_names}
+    e = np.stack([test.column(n).astype(np.float64)[at] for n in ("sheared1", "sheared2")], axis=1)
+    information = []
+    for i in range(len(at)):
+        galaxy = Galaxy(
+            1.0, columns["re"][i], 1 + 3 * columns["bulge_fraction"][i], float(e[i, 0]), float(e[i, 1]), 0.0, 0.0
+        )
+        bound = galaxy_bounds(
+            galaxy,
+            columns["snr_matched"][i],
+            pixel_scale=0.2,
+            fwhm=columns["psf_fwhm"][i],
+            family="kolmogorov",
+            size=48,
+        )
+        information.append([bound["e1"] ** -2, bound["e2"] ** -2])
+    prior = np.stack([test.column(n).astype(np.float64) for n in ("sheared1", "sheared2")], axis=1).var(0)
+    square = np.stack([van_trees(row, prior) for row in np.asarray(information)]).mean(1)
+
+    def root(x: np.ndarray, weight: np.ndarray | None = None) -> Any:
+        """Root of the mean of van Trees' bound."""
+        return np.sqrt(x.mean() if weight is None else (weight * x).sum(-1) / weight.sum(-1))
+
+    return {"rms error": bootstrap(root, square)}
+
+
+RECIPE = Recipe(
+    name="ellipticity",
+    question="e1, e2, and shear without bias",
+    data="simulated GREAT3-like stamps, 48 x 48 pixels of 0.2 arcsec, S/N 17 to 100, with the PSF",
+    real=False,
+    task=Regress("sheared", density="mixture", components=3),
+    survey=survey,
+    training={
+        "tiny": {"network": "resnet", "steps": 40, "channels": "psf", "baseline": None},
+        "quick": {"network": "resnet", "epochs": 12, "channels": "psf", "baseline": None},
+        "full": {"network": "resnet", "minutes": 12, "batch": 128, "channels": "psf", "baseline": None},
+    },
+    measures=MEASURES,
+    scores=scores,
+    truth=truth,
+    classical=classical,
+    classical_name="regaussianisation (GalSim)",
+    limit=limit,
+    limit_name="van Trees bound: Cramer-Rao with all parameters free, and the prior",
+    published=(
+        Published("m", 2e-3, "goal of the challenge", "Mandelbaum+2015, MNRAS 450, 2963"),
+        Published("c", 2e-4, "goal of the challenge", "Mandelbaum+2015, MNRAS 450, 2963"),
+    ),
+    group="pair_name",
+    sources=("simulators", "tasks.regress", "tasks._densities", "networks.resnet", "networks._blocks", "normalise"),
+    by=("snr_matched", "re"),
+    folds=("calib", "test"),
+)

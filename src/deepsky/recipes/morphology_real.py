@@ -1,0 +1,118 @@
+"""Four classes of real galaxies, from the colour images and Hubble types of EFIGI (Baillard+2011)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deepsky import training
+from deepsky.catalogue import Catalogue
+from deepsky.inference import predict
+from deepsky.ingestion import ingest
+from deepsky.metrics import classification
+from deepsky.metrics.intervals import Estimate, bootstrap
+from deepsky.recipe import Measure, Recipe, data
+from deepsky.survey import Survey
+from deepsky.tasks.classify import Classify
+
+WHERE = "the EFIGI catalogue, http://efigi.org (colour images of 88 x 88 pixels and EFIGI_attributes.txt)"
+CLASSES, EDGES = ("E", "S0", "S", "Irr"), (-3.5, 0.5, 9.5)  # T <= -4, -3..0, 1..9, 10 and 11
+TASK = Classify("T", classes=CLASSES, edges=EDGES)
+
+
+def survey(size: str, folder: Path) -> Survey:
+    """The images as they lie there, joined with T by the file's name; folds by group of near-duplicate images."""
+    if (folder / "schema.json").exists():
+        return Survey.load(folder)
+    source = data("efigi", WHERE)
+    made = ingest(
+        source, folder, labels=source / "EFIGI_attributes.txt", folds={"seed": 0, "stratify": "T"}, quiet=True
+    )
+    return made
+
+
+def scores(catalogue: Catalogue, judged: Survey) -> np.ndarray:
+    """(n, 4) probabilities."""
+    p = np.stack([catalogue.column(f"p_{c}").astype(np.float64) for c in CLASSES], axis=1)
+    found: np.ndarray = p / p.sum(1, keepdims=True)
+    return found
+
+
+def truth(test: Survey) -> np.ndarray:
+    """(n,) codes of the classes, -1 for the few without a type."""
+    return TASK.bind(test).truth({"T": test.truth("T")})
+
+
+def _labelled(metric: Any, decide: bool) -> Any:
+    """A figure over the objects that have a type."""
+
+    def figure(s: np.ndarray, y: np.ndarray, weight: np.ndarray | None = None) -> Any:
+        kept = y >= 0
+        few = None if weight is None else np.asarray(weight)[..., kept]
+        return metric(s[kept].argmax(1) if decide else s[kept], y[kept], weight=few)
+
+    return figure
+
+
+MEASURES = (
+    Measure("accuracy", _labelled(classification.accuracy, True), "higher", "share of galaxies in their class", 0.84),
+    Measure("balanced accuracy", _labelled(classification.balanced_accuracy, True), "higher",
+            "mean over classes of the share in their class", 0.635),
+    Measure("macro F1", _labelled(classification.macro_f1, True), "higher", "mean over classes of F1", 0.701),
+    Measure("log loss", _labelled(classification.log_loss, False), "lower", "mean of -ln p(true class)"),
+)  # fmt: skip
+
+
+def classical(judged: Survey, size: str) -> Catalogue:
+    """A random forest on colours, shapes and gradients of the same images."""
+    given = {"features": "colour+hog" if size == "tiny" else "colour+shape+hog"}
+    model = training.train(TASK, judged.whole or judged, network="random-forest", settings=given, quiet=True)
+    return predict(model, judged, quiet=True)
+
+
+def limit(test: Survey, size: str) -> Mapping[str, Estimate]:
+    """What the labels allow: how often a type drawn between its own bounds falls into the class of T itself.
+
+    EFIGI gives a lower and an upper bound to every type. A type uniform between them is another expert's verdict; the
+    share that keeps its class is the accuracy at which a system can no longer be told from an expert.
+    """
+    t, low, high = (test.column(n).astype(np.float64) for n in ("T", "T_inf", "T_sup"))
+    known = np.isfinite(t) & np.isfinite(low) & np.isfinite(high)
+    edges = np.array(EDGES)
+    kept = np.zeros(int(known.sum()))
+    for fraction in (np.arange(20) + 0.5) / 20:
+        drawn = np.round(low[known] + fraction * (high[known] - low[known]))
+        kept += np.searchsorted(edges, drawn, side="right") == np.searchsorted(edges, t[known], side="right")
+
+    def agreement(x: np.ndarray, weight: np.ndarray | None = None) -> Any:
+        """Share of types drawn between their bounds that stay in their class."""
+        return np.average(x) if weight is None else (weight * x).sum(-1) / weight.sum(-1)
+
+    return {"accuracy": bootstrap(agreement, kept / 20, groups=test.column("group")[known])}
+
+
+RECIPE = Recipe(
+    name="morphology-real",
+    question="elliptical, lenticular, spiral or irregular",
+    data="EFIGI: SDSS colour images of 4,458 nearby galaxies, typed by experts",
+    real=True,
+    task=TASK,
+    survey=survey,
+    training={
+        "tiny": {"network": "resnet", "steps": 40, "baseline": None},
+        "quick": {"network": "resnet", "epochs": 6, "baseline": None},
+        "full": {"network": "resnet", "minutes": 12, "augment": "dihedral,rotation,shift=2", "baseline": None},
+    },
+    measures=MEASURES,
+    scores=scores,
+    truth=truth,
+    classical=classical,
+    classical_name="random forest on colours, shapes and HOG",
+    limit=limit,
+    limit_name="agreement of the experts' own bounds on T",
+    sources=("tasks.classify", "networks.resnet", "networks._blocks"),
+    notes="No published system was measured on these classes; the targets are a random forest on raw pixels.",
+)
