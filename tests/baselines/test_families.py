@@ -143,6 +143,22 @@ def test_rare_and_absent_classes(name: str) -> None:
 
 
 @each_family
+def test_shares_of_one_and_zero_are_codes(name: str) -> None:
+    """And the columns say how many classes there are, those that no object has included."""
+    shares = np.zeros((300, 5))
+    shares[np.arange(300), CODES[TRAIN]] = 1
+    shares[4] = np.nan
+    codes = np.where(np.arange(300) == 4, -1, CODES[TRAIN])
+    by_shares, by_codes = (
+        fit_family(name, X[TRAIN], y, kind="classes", seed=3, **QUICK.get(name, {}))(torch.from_numpy(X[TEST])).exp()
+        for y in (shares, codes)
+    )
+    assert by_shares.shape == (300, 5)
+    torch.testing.assert_close(by_shares[:, :3], by_codes, rtol=1e-5, atol=1e-5)
+    assert by_shares[:, 3:].max() < 1e-5
+
+
+@each_family
 def test_targets_known_for_some_objects_only(name: str) -> None:
     truth = TRUTH["values"].copy()
     truth[::3, 0], truth[1::3, 1] = np.nan, np.nan

@@ -89,13 +89,15 @@ class Training:
         parts = np.array_split(order, min(count, len(order)))
         return [(np.concatenate([p for p in parts if p is not part]), part) for part in parts if len(parts) > 1]
 
-    def residuals(self, fit_predict: Callable[[Array, Array, Array, Array], Array]) -> Array:
-        """(n, targets) truth less prediction of objects held out: `fit_predict` maps x, y, w, x of others to theirs."""
+    def residuals(self, fit_predict: Callable[[Array, Array], Array]) -> Array:
+        """(n, targets) truth less prediction of objects held out.
+
+        `fit_predict` maps rows to train on, and rows to predict, to the values of the latter.
+        """
         found = np.full(self.y.shape, np.nan)
-        for train, test in self.folds():
-            guess = fit_predict(self.x[train], self.y[train], self.w[train], self.x[test])
-            found[test] = self.y[test] - guess.reshape(len(test), -1)
-        return found if np.isfinite(found).any() else self.y - self.y.mean(0)
+        for rows, held in self.folds():
+            found[held] = self.y[held] - fit_predict(rows, held).reshape(len(held), -1)
+        return found if np.isfinite(found).any() else np.asarray(self.y - self.y.mean(0))
 
 
 def train(
@@ -184,6 +186,10 @@ def _checked(features: Array, target: Array, kind: Kind, weights: Array | None) 
 
 def _classes(base: Training, y: Array, balanced: bool, outputs: int = 0) -> Training:
     x, w = base.x, base.w
+    if y.ndim == 2 and (known := np.isfinite(y).all(1)).any():
+        certain = y[known]
+        if np.isin(certain, (0, 1)).all() and (certain.sum(1) == 1).all():  # shares of one and zero are codes
+            x, w, y, outputs = x[known], w[known], certain.argmax(1), y.shape[1]
     if y.ndim == 1:
         y = y.astype(np.int64)
         outputs = max(outputs, int(y.max()) + 1)
@@ -219,13 +225,22 @@ def unconverged() -> Iterator[None]:
         yield
 
 
-def best(candidates: tuple[float, ...], loss: Callable[[float, Array, Array], float], training: Training) -> float:
-    """The candidate with the least loss on a quarter of the objects.
+def best(
+    candidates: tuple[float, ...], usual: float, loss: Callable[[float, Array, Array], float], training: Training
+) -> float:
+    """The candidate with the least loss on a quarter of the objects, looked for until the loss rises.
 
     `loss` maps a candidate, training rows and test rows to a number. With fewer than forty objects there is no choice:
-    it is the first.
+    it is the usual one.
     """
-    if len(training.x) < 40 or len(candidates) == 1:
+    if len(candidates) == 1:
         return candidates[0]
+    if len(training.x) < 40:
+        return usual
     rows, held = training.folds(4)[0]
-    return min(candidates, key=lambda c: loss(c, rows, held))
+    losses: list[float] = []
+    for candidate in candidates:
+        losses.append(loss(candidate, rows, held))
+        if losses[-1] > min(losses):
+            break
+    return candidates[int(np.argmin(losses))]

@@ -93,12 +93,13 @@ def _classification(training: Training, estimator: Any) -> Trees:
 
 
 def _regression(training: Training, estimator: Any) -> Trees:
-    def other(x: Array, y: Array, w: Array, to: Array) -> Array:
-        found: Array = estimator(True, len(x), len(x), training.seed).fit(x, y[:, 0], w).predict(to)
-        return found
+    x, y, w = training.x, training.y[:, 0], training.w
 
-    n = len(training.x)
-    made = estimator(True, n, n, training.seed).fit(training.x, training.y[:, 0], training.w)
+    def other(rows: Array, held: Array) -> Array:
+        n = len(rows)
+        return np.asarray(estimator(True, n, n, training.seed).fit(x[rows], y[rows], w[rows]).predict(x[held]))
+
+    made = estimator(True, len(x), len(x), training.seed).fit(x, y, w)
     arrays, depth = _arrays(made)
     arrays["sigma"] = training.sigma(training.residuals(other))
     literals: dict[str, int | str] = {"depth": depth, "join": "sum", "link": "none"}

@@ -65,7 +65,7 @@ def fit(
 
     Parameters
     ----------
-    c : ``C`` of scikit-learn. None: the better of 1 and 10 on a quarter that is held out (of at most 4,000 objects).
+    c : ``C`` of scikit-learn. None: the better of 1 and 10, fitted on at most 3,000 objects, on a quarter held out.
     gamma : exp(-gamma d^2); None: 1 / number of features.
     exact_to : with more objects than this the kernel is approximated (Nystroem; Williams & Seeger 2001) and the machine
         on top is linear (ridge regression for values): the exact one takes time as the square of their number.
@@ -73,11 +73,10 @@ def fit(
     """
 
     def one(training: Training) -> Kernel:
-        machine = _Machine(gamma or 1.0 / training.x.shape[1], exact_to, components)
+        training = training.hardened()
+        machine = _Machine(training, gamma or 1.0 / training.x.shape[1], exact_to, components)
         strengths = (c,) if c is not None else STRENGTHS
-        if kind == "values":
-            return _regression(training, machine, strengths)
-        return _classification(training.hardened(), machine, strengths)
+        return (_regression if kind == "values" else _classification)(training, machine, strengths)
 
     return train(one, features, target, kind=kind, weights=weights, balanced=balanced, seed=seed)
 
@@ -88,73 +87,76 @@ def from_config(config: Mapping[str, Any]) -> Family:
 
 
 class _Machine:
-    """Estimators of scikit-learn, and their arrays as kernels around support vectors."""
+    """What scikit-learn's estimators see of some objects (kernel values, or landmarks' features), and back again: their
+    arrays as kernels around support vectors."""
 
-    def __init__(self, gamma: float, exact_to: int, components: int) -> None:
-        self.gamma, self.exact_to, self.components = gamma, exact_to, components
-
-    def exact(self, n: int) -> bool:
-        return n <= self.exact_to
-
-    def basis(self, training: Training) -> Any:
-        """Landmarks fitted on all objects, or None for the exact kernel."""
-        if self.exact(len(training.x)):
-            return None
+    def __init__(self, training: Training, gamma: float, exact_to: int, components: int) -> None:
+        self.gamma, self.x, self.seed = gamma, training.x.astype(np.float64), training.seed
+        self.exact = len(self.x) <= exact_to
+        if self.exact:  # once, by a matrix product, for all classes and folds
+            length = (self.x**2).sum(1)
+            square = length[:, None] + length - 2 * self.x @ self.x.T
+            self.seen = np.exp(-gamma * np.maximum(square, 0))
+            return
         from sklearn.kernel_approximation import Nystroem
 
-        count = min(self.components, len(training.x))
-        made = Nystroem(gamma=self.gamma, n_components=count, random_state=training.seed)
-        return made.fit(training.x.astype(np.float64))
+        count = min(components, len(self.x))
+        self.landmarks = Nystroem(gamma=gamma, n_components=count, random_state=self.seed).fit(self.x)
+        self.seen = self.landmarks.transform(self.x)
 
-    def estimator(self, basis: Any, c: float, values: bool, seed: int) -> Any:
+    def inputs(self, rows: Array, trained: Array) -> Array:
+        """Of `rows`, for an estimator that is or was fitted on the rows `trained`."""
+        return np.asarray(self.seen[np.ix_(rows, trained)] if self.exact else self.seen[rows])
+
+    def estimator(self, c: float, values: bool) -> Any:
         from sklearn.linear_model import Ridge
         from sklearn.svm import SVC, SVR, LinearSVC
 
-        if basis is None:
-            if values:
-                return SVR(C=c, gamma=self.gamma, epsilon=0.05)
-            return SVC(C=c, gamma=self.gamma, random_state=seed)
-        return Ridge(alpha=1 / c) if values else LinearSVC(C=c, dual=False, random_state=seed)
+        if self.exact and values:
+            return SVR(C=c, kernel="precomputed", epsilon=0.05)
+        if self.exact:
+            return SVC(C=c, kernel="precomputed", random_state=self.seed)
+        return Ridge(alpha=1 / c) if values else LinearSVC(C=c, dual=False, random_state=self.seed)
 
-    def arrays(self, basis: Any, made: list[Any], x: Array) -> tuple[Array, Array, Array]:
+    def arrays(self, made: list[Any]) -> tuple[Array, Array, Array]:
         """Support vectors (m, f), dual coefficients (k, m) and biases (k,); None instead of an estimator gives zero."""
         bias = np.array([0.0 if e is None else np.ravel(e.intercept_)[0] for e in made])
-        if basis is not None:
-            zero = np.zeros(len(basis.normalization_))
-            weight = [zero if e is None else np.ravel(e.coef_) @ basis.normalization_ for e in made]
-            return basis.components_, np.array(weight), bias
-        dual = np.zeros((len(made), len(x)))
+        if not self.exact:
+            zero = np.zeros(len(self.landmarks.normalization_))
+            weight = [zero if e is None else np.ravel(e.coef_) @ self.landmarks.normalization_ for e in made]
+            return self.landmarks.components_, np.array(weight), bias
+        dual = np.zeros((len(made), len(self.x)))
         for k, e in enumerate(made):
             if e is not None:
                 dual[k, e.support_] = np.ravel(e.dual_coef_)
         used = (dual != 0).any(0)
         used[0] |= not used.any()
-        return x[used], dual[:, used], bias
+        return self.x[used], dual[:, used], bias
 
 
 def _classification(training: Training, machine: _Machine, strengths: tuple[float, ...]) -> Kernel:
     from sklearn.metrics import log_loss
 
-    basis = machine.basis(training)
-    inputs = training.x if basis is None else basis.transform(training.x.astype(np.float64))
     codes = np.arange(len(training.seen))[1:] if len(training.seen) == 2 else np.arange(len(training.seen))
     y, w = training.y, training.w
 
     def loss(c: float, rows: Array, held: Array) -> float:
         rows, total = rows[:3000], 0.0
         for code in codes:
-            if len(np.unique(y[rows] == code)) < 2:
+            if min((y[rows] == code).sum(), (y[rows] != code).sum()) < 2:
                 continue
-            trial = machine.estimator(basis, c, False, training.seed)
-            trial, a, b = _platt(trial, inputs[rows], y[rows] == code, w[rows], training.seed)
-            p = 1 / (1 + np.exp(np.clip(trial.decision_function(inputs[held]) * a + b, -30, 30)))
+            e, a, b = _platt(
+                machine.estimator(c, False), machine.inputs(rows, rows), y[rows] == code, w[rows], machine.seed
+            )
+            decision = e.decision_function(machine.inputs(held, rows))
+            p = 1 / (1 + np.exp(np.clip(decision * a + b, -30, 30)))
             total += float(log_loss(y[held] == code, p, labels=[False, True], sample_weight=w[held]))
         return total
 
     made: list[Any] = []
     slope, shift = np.zeros(len(codes)), np.zeros(len(codes))
     with unconverged():
-        c = best(strengths, loss, training)
+        c = best(strengths, 1.0, loss, training)
         for k, code in enumerate(codes):
             here = y == code
             if min(here.sum(), (~here).sum()) < 2:  # nothing to hold out: the share of the class is all that is known
@@ -162,10 +164,9 @@ def _classification(training: Training, machine: _Machine, strengths: tuple[floa
                 made.append(None)
                 shift[k] = np.log((1 - share) / share)
                 continue
-            e = machine.estimator(basis, c, False, training.seed)
-            e, slope[k], shift[k] = _platt(e, inputs, here, w, training.seed)
+            e, slope[k], shift[k] = _platt(machine.estimator(c, False), machine.seen, here, w, machine.seed)
             made.append(e)
-    support, dual, bias = machine.arrays(basis, made, training.x)
+    support, dual, bias = machine.arrays(made)
     arrays = training.common() | {"support": tensor(support), "dual": torch.tensor(dual), "bias": torch.tensor(bias),
                                   "slope": torch.tensor(slope), "shift": torch.tensor(shift)}  # fmt: skip
     return Kernel(training.kind, training.outputs, arrays, {"gamma": machine.gamma, "c": c})
@@ -183,26 +184,24 @@ def _platt(estimator: Any, x: Array, y: Array, w: Array, seed: int) -> tuple[Any
 
 
 def _regression(training: Training, machine: _Machine, strengths: tuple[float, ...]) -> Kernel:
-    basis = machine.basis(training)
-    inputs = training.x if basis is None else basis.transform(training.x.astype(np.float64))
     mean, spread = float(training.y.mean()), float(training.y.std()) + 1e-12
     z, w = (training.y[:, 0] - mean) / spread, training.w
 
-    def loss(c: float, rows: Array, held: Array) -> float:
-        rows = rows[:3000]
-        e = machine.estimator(basis, c, True, training.seed).fit(inputs[rows], z[rows], w[rows])
-        return float(np.mean((e.predict(inputs[held]) - z[held]) ** 2))
+    def predicted(c: float, rows: Array, held: Array) -> Array:
+        e = machine.estimator(c, True).fit(machine.inputs(rows, rows), z[rows], w[rows])
+        return np.asarray(e.predict(machine.inputs(held, rows)))
 
-    def other(x_: Array, y_: Array, w_: Array, to: Array) -> Array:
-        seen, new = (x_, to) if basis is None else (basis.transform(t.astype(np.float64)) for t in (x_, to))
-        e = machine.estimator(basis, c, True, training.seed).fit(seen, (y_[:, 0] - mean) / spread, w_)
-        return np.asarray(e.predict(new) * spread + mean)
+    def loss(c: float, rows: Array, held: Array) -> float:
+        return float(np.mean((predicted(c, rows[:3000], held) - z[held]) ** 2))
+
+    def other(rows: Array, held: Array) -> Array:
+        return predicted(c, rows, held) * spread + mean
 
     with unconverged():
-        c = best(strengths, loss, training)
-        made = machine.estimator(basis, c, True, training.seed).fit(inputs, z, w)
+        c = best(strengths, 1.0, loss, training)
+        made = machine.estimator(c, True).fit(machine.seen, z, w)
         sigma = training.sigma(training.residuals(other))
-    support, dual, bias = machine.arrays(basis, [made], training.x)
+    support, dual, bias = machine.arrays([made])
     arrays = training.common() | {"support": tensor(support), "dual": torch.tensor(dual * spread),
                                   "bias": torch.tensor(bias * spread + mean), "sigma": sigma}  # fmt: skip
     return Kernel("values", training.outputs, arrays, {"gamma": machine.gamma, "c": c})
