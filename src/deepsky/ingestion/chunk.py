@@ -63,17 +63,18 @@ def read(reading: Reading, file: str, items: pa.Table) -> Chunk:
         if name.startswith("truth."):
             arrays[name] = np.asarray(block.arrays[name], np.float32)
     _reject_empty(arrays, reading.schema, reasons)
-    columns = {**_measure(arrays, reading.schema), **block.columns}
     keep = np.array([i for i in range(len(ids)) if i not in reasons], dtype=np.int64)
     place = {name: row for row, name in enumerate(items["id"].to_pylist())}
-    rows = items.take([place[ids[i]] for i in keep])
+    rows = items.take(pa.array([place[ids[i]] for i in keep], pa.int64()))
     arrays = {n: np.ascontiguousarray(a[keep]) for n, a in arrays.items()}
+    given = {n: np.asarray(v)[keep] for n, v in block.columns.items()}
+    columns = {**_measure(arrays, reading.schema), **given} if len(keep) else given
     table = rows.select(list(reading.names)).rename_columns(list(reading.names.values()))
     for name, values in columns.items():
         if name in table.column_names:
             table = table.drop_columns([name])
         kind = reading.schema.columns[name].dtype if name in reading.schema.columns else None
-        table = table.append_column(name, _column(np.asarray(values)[keep], kind))
+        table = table.append_column(name, _column(values, kind))
     files = items["_file"].to_pylist() if "_file" in items.column_names else [file] * items.num_rows
     bad = [Rejected(ids[i], reason, str(files[place[ids[i]]])) for i, reason in sorted(reasons.items())]
     missing = sorted(set(place) - set(ids) - {r.id for r in block.rejected})
@@ -99,16 +100,16 @@ def _observation(
     storage = {"pixel": expected, "band": expected[:2], "object": expected[:1]}[rule.ivar]
     ivar = np.broadcast_to(ivar.reshape(*ivar.shape, *(1,) * (len(storage) - ivar.ndim)), storage)
     for problem, bad in _ivar_problems(ivar):
-        for i in np.flatnonzero(bad.reshape(len(bad), -1).any(axis=1)):
+        for i in np.flatnonzero(flat(bad).any(axis=1)):
             reasons.setdefault(int(i), f"ivar of {name} has {problem} values")
     if flux.dtype.kind == "f":
         flux, ivar = _finite(name, flux.astype(np.float64) * factor, ivar, reasons)
         ivar = np.where(np.isfinite(ivar), ivar, 0.0) / factor**2
     limit = np.finfo(rule.dtype).max if np.dtype(rule.dtype).kind == "f" else np.iinfo(rule.dtype).max
-    high = np.abs(flux.astype(np.float64)).reshape(len(flux), -1).max(axis=1, initial=0.0)
+    high = flat(np.abs(flux.astype(np.float64))).max(axis=1, initial=0.0)
     for i in np.flatnonzero(high > limit):
         reasons.setdefault(int(i), f"a flux of {name} does not fit {rule.dtype}")
-    for i in np.flatnonzero(ivar.reshape(len(ivar), -1).max(axis=1, initial=0.0) > np.finfo(np.float32).max):
+    for i in np.flatnonzero(flat(ivar).max(axis=1, initial=0.0) > np.finfo(np.float32).max):
         reasons.setdefault(int(i), f"an ivar of {name} does not fit float32")
     with np.errstate(over="ignore", invalid="ignore"):
         weight = (ivar > 0).astype(np.uint8) if rule.noise == "unknown" else ivar.astype(np.float32)
@@ -117,6 +118,11 @@ def _observation(
     if psf is not None:
         out[f"{name}.psf"] = np.nan_to_num(np.asarray(psf, np.float32))
     return out
+
+
+def flat(values: np.ndarray) -> np.ndarray:
+    """(n, ...) as (n, m), also for no rows."""
+    return values.reshape(len(values), int(np.prod(values.shape[1:])))
 
 
 def _ivar_problems(ivar: np.ndarray) -> list[tuple[str, np.ndarray]]:
@@ -135,7 +141,7 @@ def _finite(name: str, flux: np.ndarray, ivar: np.ndarray, reasons: dict[int, st
         return flux, np.where(bad, 0, ivar)
     lost = bad.all(axis=tuple(range(ivar.ndim, flux.ndim)))  # a whole band or object can still be said
     some = bad.any(axis=tuple(range(ivar.ndim, flux.ndim))) & ~lost & (ivar > 0)
-    for i in np.flatnonzero(some.reshape(len(some), -1).any(axis=1)):
+    for i in np.flatnonzero(flat(some).any(axis=1)):
         reasons.setdefault(int(i), f"pixels of {name} are not finite, and its ivar is stored once: --set ivar=pixel")
     return flux, np.where(lost, 0, ivar)
 
@@ -145,11 +151,11 @@ def _reject_empty(arrays: Mapping[str, np.ndarray], schema: Schema, reasons: dic
     measured, varied, images = [], [], False
     for name, rule in schema.observations.items():
         flux, seen = arrays[f"{name}.flux"], measured_of(arrays, name)
-        rows, there = flux.reshape(len(flux), -1), seen.reshape(len(flux), -1)
+        rows, there = flat(flux), flat(seen)
         measured.append(there.any(axis=1))
         if isinstance(rule, ImageSchema) and rows.shape[1] > 1:
             images = True
-            planes, shown = flux.reshape(*flux.shape[:2], -1), seen.reshape(*flux.shape[:2], -1)
+            planes, shown = (x.reshape(*flux.shape[:2], rule.size[0] * rule.size[1]) for x in (flux, seen))
             top = np.where(shown, planes, -np.inf).max(axis=2)
             low = np.where(shown, planes, np.inf).min(axis=2)
             varied.append((top > low).any(axis=1))

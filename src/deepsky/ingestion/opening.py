@@ -20,6 +20,7 @@ from deepsky.source import Source
 from deepsky.survey import Survey
 from deepsky.tables import as_table, is_path, is_table
 
+HOW = ("workers", "memory", "quiet")  # arguments of `ingest` that do not change what comes out
 LIMIT = 50 << 30  # bytes that the cache may hold, unless DEEPSKY_CACHE_LIMIT says otherwise
 
 
@@ -39,7 +40,7 @@ def open(
     source : a native survey; a folder or pattern of files; arrays, a dict of arrays, a DataFrame or an astropy Table.
     labels : table of labels, joined by id or position. Those of a native survey are joined for this session only:
         `deepsky.labels.add` keeps them.
-    catalogue, reader, id_column, options : see `ingest`.
+    catalogue, reader, id_column, options : as of `ingest`.
 
     Raises
     ------
@@ -50,17 +51,14 @@ def open(
     if is_path(source) and (Path(source) / "schema.json").is_file() and not options:
         survey = Survey.load(source)
         return survey if labels is None else _with_labels(survey, labels, id_column)
-    key = _key(source, labels, catalogue, {**options, "reader": reader, "id_column": id_column})
+    content = {k: v for k, v in options.items() if k not in HOW}
+    key = _key(source, labels, catalogue, {**content, "reader": reader, "id_column": id_column})
     to = cache_folder() / "surveys" / key
     if not (to / "schema.json").exists():
-        made = {k: options.pop(k) for k in _INGEST if k in options}
-        ingest(source, to, labels=labels, catalogue=catalogue, reader=reader, id_column=id_column, **made, **options)
+        ingest(source, to, labels=labels, catalogue=catalogue, reader=reader, id_column=id_column, **options)
         _make_room(to)
     os.utime(to)
     return Survey.load(to)
-
-
-_INGEST = ("extra_labels", "workers", "memory", "max_rejected", "tile_bytes", "folds", "quiet")
 
 
 def _with_labels(survey: Survey, labels: Any, id_column: str | None) -> Survey:

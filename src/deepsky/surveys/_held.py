@@ -53,12 +53,14 @@ class InFile(Held):
 
     path: Path
     key: str
+    stamp: int  # time of the file: one that was written anew is another
 
     def rows(self, at: np.ndarray) -> np.ndarray:
         """Rows of the array; of a compressed NPZ the whole array is inflated, once."""
         if self.path.suffix.lower() in HDF5:
-            return _native(_hdf5_rows(_hdf5(self.path)[self.key], at))
-        whole = _npy(self.path) if self.path.suffix.lower() == ".npy" else _npz(self.path, self.key)
+            return _native(_hdf5_rows(_hdf5(self.path, self.stamp)[self.key], at))
+        plain = self.path.suffix.lower() == ".npy"
+        whole = _npy(self.path, self.stamp) if plain else _npz(self.path, self.key, self.stamp)
         return _native(np.asarray(whole[at]))
 
 
@@ -116,13 +118,13 @@ def arrays_of(path: Path) -> dict[str, Held]:
     ------
     InputError : the file is damaged, holds objects, or is of another kind.
     """
-    last = path.suffix.lower()
+    last, stamp = path.suffix.lower(), path.stat().st_mtime_ns
     if last == ".npy":
         layout = check_npy(path)
-        return {"images": InFile(layout.shape, layout.dtype, path, "")}
+        return {"images": InFile(layout.shape, layout.dtype, path, "", stamp)}
     if last == ".npz":
         found = check_npz(path)
-        return {key: InFile(one.shape, one.dtype, path, key) for key, one in found.items()}
+        return {key: InFile(one.shape, one.dtype, path, key, stamp) for key, one in found.items()}
     if last not in HDF5:
         raise InputError("not a file of arrays", file=path, found=last, known=(".npy", ".npz", *HDF5))
     return _hdf5_arrays(path)
@@ -135,7 +137,7 @@ def _hdf5_arrays(path: Path) -> dict[str, Held]:
     def visit(name: str, item: Any) -> None:
         if isinstance(item, h5py.Dataset) and item.shape:
             kind = np.dtype("O") if h5py.check_string_dtype(item.dtype) else item.dtype
-            found[name] = InFile(item.shape, kind, path, name)
+            found[name] = InFile(item.shape, kind, path, name, path.stat().st_mtime_ns)
 
     try:
         with h5py.File(path, "r") as file:
@@ -151,7 +153,7 @@ def _hdf5_arrays(path: Path) -> dict[str, Held]:
 
 
 @lru_cache(maxsize=4)
-def _hdf5(path: Path) -> Any:
+def _hdf5(path: Path, stamp: int) -> Any:
     return need("h5py", "hdf5").File(path, "r")
 
 
@@ -168,12 +170,12 @@ def _hdf5_rows(dataset: Any, at: np.ndarray) -> np.ndarray:
 
 
 @lru_cache(maxsize=4)
-def _npy(path: Path) -> np.ndarray:
+def _npy(path: Path, stamp: int) -> np.ndarray:
     return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
 
 
 @lru_cache(maxsize=4)
-def _npz(path: Path, key: str) -> np.ndarray:
+def _npz(path: Path, key: str, stamp: int) -> np.ndarray:
     """An array of an NPZ: mapped where it is stored as it is, else inflated."""
     with zipfile.ZipFile(path) as archive:
         names: Mapping[str, zipfile.ZipInfo] = {i.filename.removesuffix(".npy"): i for i in archive.infolist()}

@@ -25,11 +25,11 @@ from deepsky.surveys._layout import Plan, understand
 from deepsky.surveys._scanned import as_size, place
 from deepsky.tables import as_table, is_path, is_table
 
-ENDINGS = (".npz", ".npy", *HDF5)
+ENDINGS = (".npz", *HDF5)  # NPY files have a reader of their own
 
 
 def claims(path: Path) -> bool:
-    """One NPZ or HDF5 file, or an NPY file."""
+    """One NPZ or HDF5 file."""
     return path.is_file() and path.suffix.lower() in ENDINGS
 
 

@@ -1,0 +1,73 @@
+"""Every reader: its example is claimed, understood, ingested, and comes out of the native survey as it was read."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from deepsky import registry
+from deepsky.errors import InputError
+from deepsky.ingestion import find_reader, ingest, understand
+from deepsky.source import Source
+from deepsky.units import unit_factor
+
+NAMES = registry.names("surveys")
+
+
+def example(name: str, folder: Path) -> tuple[Path, dict[str, Any]]:
+    """What to open; a reader of frames may return a folder that holds a source table."""
+    made = registry.find("surveys", name).example(folder)
+    if "catalogue" not in inspect.signature(registry.find("surveys", name).open).parameters:
+        return made, {}
+    table = sorted(folder.rglob("*.csv")) + sorted(folder.rglob("*.ecsv")) + sorted(folder.rglob("*.parquet"))
+    return made, {"catalogue": table[0]} if table else {}
+
+
+def everything(source: Source) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, dict[str, object]]]:
+    """All arrays of a source by id, and its items by id, read at once in this process."""
+    items = source.items()
+    block = source.read(items)
+    arrays = {i: {n: np.asarray(a[k]) for n, a in block.arrays.items()} for k, i in enumerate(block.ids)}
+    return arrays, {row["id"]: row for row in items.to_pylist()}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_reader_of_an_example_is_found(name: str, tmp_path: Path) -> None:
+    path, options = example(name, tmp_path)
+    assert find_reader(path, options) == name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_was_read_comes_out_of_the_survey(name: str, tmp_path: Path) -> None:
+    path, options = example(name, tmp_path)
+    source = understand(path, reader=name, **options)
+    arrays, items = everything(source)
+    survey = ingest(path, tmp_path / "native", reader=name, workers=0, quiet=True, **options)
+    assert set(survey.id) == set(arrays) and len(survey) > 3
+    assert survey.schema.reader == name
+    batch = survey.gather(slice(None))
+    for row, key in enumerate(survey.id):
+        for part, rule in survey.schema.observations.items():
+            old = source.schema.observations[part]
+            factor = unit_factor(getattr(old, "unit", ""), getattr(rule, "unit", ""))
+            read = batch.observations[part]
+            ivar = arrays[key][f"{part}.ivar"]
+            seen = np.broadcast_to(ivar.reshape(*ivar.shape, *(1,) * (len(rule.shape) - ivar.ndim)) > 0, rule.shape)
+            flux = np.where(seen, arrays[key][f"{part}.flux"], 0.0) * factor
+            assert np.array_equal(read.measured[row].numpy(), seen & np.isfinite(arrays[key][f"{part}.flux"]))
+            assert np.allclose(read.filled[row].numpy(), np.nan_to_num(flux), rtol=1e-5, atol=1e-30)
+        for column in ("ra", "dec"):
+            assert survey.column(column)[row] == pytest.approx(items[key][column], nan_ok=True)
+    assert (survey.path / "folds.json").exists() and set(survey.column("fold")) <= {"train", "valid", "calib", "test"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_unknown_option_names_the_known_ones(name: str, tmp_path: Path) -> None:
+    path, options = example(name, tmp_path)
+    with pytest.raises(InputError, match="no such option") as error:
+        understand(path, reader=name, **options, colour="blue")
+    assert error.value.found == "colour" and "known: " in str(error.value)
