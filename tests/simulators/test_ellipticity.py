@@ -7,7 +7,7 @@ from scipy.stats import kstest
 
 from deepsky.errors import InputError
 from deepsky.simulators import ellipticity
-from deepsky.simulators._limits import annulus_rms
+from deepsky.simulators._limits import Galaxy, annulus_rms, galaxy_bounds
 
 galsim = pytest.importorskip("galsim", reason="galsim is not installed")
 
@@ -146,6 +146,20 @@ def test_the_telescope_blurs_and_keeps_the_flux():
     )
     assert (blurred.amax((1, 2, 3)) < plain.amax((1, 2, 3))).all()
     assert blurred.sum((1, 2, 3)).tolist() == pytest.approx([1.0] * 16, abs=1e-4)
+
+
+def test_the_limit_is_the_bound_of_a_sersic_galaxy_where_there_is_no_bulge():
+    s = ellipticity.simulate(64, seed=1)
+    t = {name: truth.value for name, truth in s.truth.items()}
+    plain = torch.nonzero(t["bulge_fraction"] < 3e-3)[:6, 0]
+    assert len(plain) >= 3
+    bounds = ellipticity.limit(s[plain])
+    for i, bound in zip(plain.tolist(), bounds.tolist(), strict=True):
+        e1, e2 = t["sheared"][i].tolist()
+        galaxy = Galaxy(re=float(t["re"][i]), n=1.0, e1=e1, e2=e2)
+        fwhm, snr = float(t["psf_fwhm"][i]), float(t["snr_matched"][i])
+        expected = galaxy_bounds(galaxy, snr, pixel_scale=0.2, fwhm=fwhm, family="kolmogorov")
+        assert bound == pytest.approx([expected["e1"], expected["e2"]], rel=0.05)
 
 
 def test_errors():

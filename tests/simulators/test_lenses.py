@@ -9,6 +9,7 @@ from deepsky.io import blake_key
 from deepsky.simulators import lenses
 from deepsky.simulators._limits import detection_auroc, likelihood_ratio
 from deepsky.simulators._noise import njy
+from deepsky.simulators._surveys import bands
 
 pytest.importorskip("galsim", reason="galsim is not installed")
 
@@ -184,6 +185,27 @@ def test_painting_onto_real_sky():
     assert sum(bool(c.any()) for c in corners) >= 3 and bool(torch.stack(corners).any(0).all())
     again = lenses.simulate(3, seed=8, first=5, size=31, background=(sky, ivar))
     assert torch.equal(again.observations["image"].flux, image.flux[5:8])
+
+
+def test_painting_onto_the_sky_of_a_survey(shared_data):
+    folder = shared_data / "des-backgrounds"
+    if not folder.is_dir():
+        pytest.skip("no real sky")
+    from astropy.io import fits
+
+    real = np.stack([fits.getdata(folder / f"{b}.fits") for b in "griz"], 1).astype(np.float32)
+    real *= njy(30.0)  # the zero point of DES coadds
+    spread = 1.4826 * np.median(np.abs(real - np.median(real, (2, 3), keepdims=True)), (2, 3), keepdims=True)
+    setup = lenses.Setup(bands("des"), 91, bands("des", ("r",))[0])
+    ratio = np.median(spread, 0).ravel() / [b.sigma for b in setup.bands]
+    assert (ratio > 0.7).all() and (ratio < 3).all()  # real noise is that of the constants, in fewer exposures
+    s = lenses.simulate(12, seed=3, survey=setup, background=(real, spread**-2), keep_noiseless=True)
+    rest = s.observations["image"].flux - s.truth["noiseless"].value
+    # what is left is one of the real images, turned, but for photons of the painted light
+    for image in rest[:4]:
+        turned = torch.stack([torch.rot90(x, k, (-2, -1)) for x in (image, image.flip(-1)) for k in range(4)])
+        distance = np.abs(turned[:, None, 3].numpy() - real[None, :, 3]).mean((2, 3))
+        assert distance.min() < 0.3 * np.median(distance)
 
 
 def test_painting_onto_real_galaxies():

@@ -22,6 +22,7 @@ from deepsky.io import blake_keys
 from deepsky.sample import Image, Sample, Truth, stack
 from deepsky.simulators import _render as render
 from deepsky.simulators._galaxies import bulge_fraction, cosmos_shapes
+from deepsky.simulators._limits import cramer_rao
 from deepsky.simulators._profiles import combine_shear, psf_transform, sersic, sheared
 from deepsky.simulators._random import Draws, one_thread, tabulated
 from deepsky.simulators._surveys import GREAT3_GROUND, Great3
@@ -107,6 +108,33 @@ def simulate(
         low, high = max(first - start, 0), min(first + n - start, _BLOCK)
         pieces.append(piece if high - low == _BLOCK else piece[low:high])
     return stack(pieces) if len(pieces) > 1 else pieces[0]
+
+
+def limit(sample: Sample) -> Tensor:
+    """(n, 2) Cramer-Rao bounds of the ellipticity after shear, from the truths of a simulated sample without optics.
+
+    The standard deviation of an unbiased estimator that knows the PSF and that the galaxy is a bulge and a disk of one
+    ellipticity; flux, size, bulge fraction and centre are free. `_limits.van_trees` adds a prior's information.
+    """
+    t = {name: truth.value.double() for name, truth in sample.truth.items()}
+    branch = GREAT3_GROUND
+    grid = render.grid(branch.size, branch.pixel_scale, _FINE, padding=4 / 3, dtype=torch.float64)
+    at = torch.stack([t["sheared"][:, 0], t["sheared"][:, 1], t["flux"], t["re"], t["bulge_fraction"],
+                      *(t["centre"] * branch.pixel_scale).T], 1)  # fmt: skip
+    step = torch.tensor([1e-3, 1e-3, 1.0, 1e-3, 1e-3, 1e-3, 1e-3], dtype=torch.float64)
+    out = torch.empty(len(at), 2, dtype=torch.float64)
+    for i, point in enumerate(at):
+        psf = psf_transform(
+            sheared(grid.kx, grid.ky, *t["psf_ellipticity"][i, :, None]), t["psf_fwhm"][i], "kolmogorov"
+        )
+        around = torch.cat([point + torch.diag(step), point - torch.diag(step)])
+        k2 = sheared(grid.kx, grid.ky, around[:, 0], around[:, 1])
+        shape = _profile(k2, around[:, 3], around[:, 4]) * render.phase(grid.kx, grid.ky, around[:, 5], around[:, 6])
+        images = render.stamp(grid, shape * render.response(grid, psf)).flatten(1) * around[:, 2:3]
+        jacobian = (images[: len(step)] - images[len(step) :]) / (2 * step[:, None])
+        bound = cramer_rao((jacobian @ jacobian.T).numpy())
+        out[i] = torch.from_numpy(bound[:2])
+    return out
 
 
 def _draw(numbers: NDArray[np.int64], draws: Draws, branch: Great3, pairs: Pairs, per_field: int,
@@ -197,10 +225,12 @@ def _block(numbers: NDArray[np.int64], draws: Draws, branch: Great3, pairs: Pair
 
 def _galaxy(grid: render.Grid, d: _Drawn, e: Tensor) -> Tensor:
     """(c, rows, columns) transform of bulge (n = 4, half the disk's radius) and disk (n = 1) of one ellipticity."""
-    k2 = sheared(grid.kx, grid.ky, e[:, 0], e[:, 1])
-    share = d.bulge.view(-1, 1, 1)
-    ones = torch.ones_like(d.re)
-    return share * sersic(k2, 0.5 * d.re, 4 * ones) + (1 - share) * sersic(k2, d.re, ones)
+    return _profile(sheared(grid.kx, grid.ky, e[:, 0], e[:, 1]), d.re, d.bulge)
+
+
+def _profile(k2: Tensor, re: Tensor, bulge: Tensor) -> Tensor:
+    share, ones = bulge.view(-1, 1, 1), torch.ones_like(re)
+    return share * sersic(k2, 0.5 * re, 4 * ones) + (1 - share) * sersic(k2, re, ones)
 
 
 def _sample(numbers: NDArray[np.int64], seed: int, pairs: Pairs, flux: Tensor, psf: Tensor, truth: dict[str, Truth],

@@ -107,7 +107,8 @@ def simulate(
     min_arc_snr : matched-filter signal-to-noise ratio of the arcs in all bands, against background noise.
     oversample : rays a pixel's side at least.
     keep_noiseless : also give the truths "arcs" and "noiseless" (images: the arcs alone, and everything) [nJy].
-    background : real sky to paint onto, instead of simulated noise; see `_paint.take`.
+    background : real sky to paint onto, instead of simulated noise and field; see `_paint.take`. What arcs reach is
+        still reckoned with the survey's constants.
     deflector : real galaxies with their sky to paint arcs onto, instead of simulated galaxies, field and noise; what
         is no lens is then such a galaxy as it is.
 
@@ -159,7 +160,7 @@ def _simulate(numbers: NDArray[np.int64], draws: Draws, setup: Setup, name: str,
             arcs.paste(light[row], one.arcs)
     lensed = light.clone() if keep_noiseless else None
     if deflector is None:
-        parts, features = _sky(numbers, draws, setup, kind, with_galaxy, made)
+        parts, features = _sky(numbers, draws, setup, kind, with_galaxy, made, background is None)
         light += scene.images(n, size, setup.bands, parts, features)
     real = background if background is not None else deflector
     under = None if real is None else take(real, numbers, draws, light.shape[1:])
@@ -253,12 +254,15 @@ def _sky(
     kind: NDArray[np.int64],
     with_galaxy: NDArray[np.int64],
     made: population.Systems,
+    with_field: bool,
 ) -> tuple[Components, list[confusers.Feature]]:
     """All light but the arcs."""
     limit = _field_limit(setup.reference)
     side = setup.size * setup.bands[0].pixel_scale
     parts = list(_lens_light(with_galaxy, made))
-    parts.append(field(draws.uniform(numbers, FIELD_DRAWS, stream=FIELD), setup.bands, setup.reference, side, limit))
+    if with_field:
+        u = draws.uniform(numbers, FIELD_DRAWS, stream=FIELD)
+        parts.append(field(u, setup.bands, setup.reference, side, limit))
     features: list[confusers.Feature] = []
     u = draws.uniform(numbers, confusers.DRAWS, stream=_CONFUSER)
     centre = setup.bands[0].pixel_scale * (u[:, -2:] - 0.5)
