@@ -11,6 +11,7 @@ A native survey is a folder::
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
@@ -43,10 +44,22 @@ class Tile:
 
 
 @lru_cache(maxsize=512)
-def _memory_map(path: Path, stamp: tuple[int, int]) -> np.ndarray:
-    # `stamp` tells a folder that was written anew apart from the old one.
+def _memory_map(path: str, stamp: tuple[int, int]) -> np.ndarray:
     # np.asarray drops the memmap subclass: indexing it is several times slower than a plain array
     return np.asarray(np.load(path, mmap_mode="r"))
+
+
+@dataclass(frozen=True, eq=False)
+class _Places:
+    """Where the rows of a batch lie: for each tile its folder, which of the batch it holds, and their rows in it."""
+
+    count: int
+    stamp: tuple[int, int]
+    pieces: list[tuple[str, slice | np.ndarray, np.ndarray]]
+
+
+def _floats(array: np.ndarray) -> Tensor:
+    return torch.from_numpy(array).float()
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,12 +237,13 @@ class Survey:
         at = np.arange(len(self))[positions] if isinstance(positions, slice) else np.asarray(positions, dtype=np.int64)
         names = [n for n, c in self.schema.columns.items() if c.role != "scalar"] if truth is None else truth
         seen = self.schema.observations if observations is None else observations
+        places = self._places(at)
         return Sample(
             id=tuple(self.id[at].tolist()),
             key=torch.from_numpy(self.key[at].view(np.int64)),
             ra=torch.from_numpy(self._position("ra")[at]),
             dec=torch.from_numpy(self._position("dec")[at]),
-            observations={name: self._observation(name, at) for name in seen},
+            observations={name: self._observation(name, at, places) for name in seen},
             truth={name: self.truth(name, at) for name in names},
         )
 
@@ -238,32 +252,51 @@ class Survey:
 
     def array(self, name: str, positions: np.ndarray) -> np.ndarray | None:
         """(n, ...) of one stored array such as ``image.flux``, in its stored dtype; None where there is none."""
-        rows = self.rows[positions]  # one take a tile
-        starts = np.array([t.start for t in self.tiles])
-        tile_of = np.searchsorted(starts, rows, side="right") - 1
+        return self._taken(name, self._places(positions))
+
+    def _taken(self, name: str, places: _Places) -> np.ndarray | None:
         out: np.ndarray | None = None
-        for number in np.unique(tile_of):
-            path = self.path / "tiles" / self.tiles[number].name / f"{name}.npy"
+        for folder, here, rows in places.pieces:
             try:
-                status = path.stat()
+                source = _memory_map(f"{folder}/{name}.npy", places.stamp)
             except FileNotFoundError:
                 return None
-            source, here = _memory_map(path, (status.st_ino, status.st_mtime_ns)), tile_of == number
             if out is None:
-                out = np.empty((len(rows), *source.shape[1:]), source.dtype)
-            if here.all():  # mode="clip" lets numpy write straight into `out`; the rows are known to be inside
-                np.take(source, rows - starts[number], axis=0, out=out, mode="clip")
+                out = np.empty((places.count, *source.shape[1:]), source.dtype)
+            if isinstance(here, slice):  # mode="clip" lets numpy write straight into `out`; all rows are inside
+                np.take(source, rows, axis=0, out=out[here], mode="clip")
             else:
-                out[here] = source[rows[here] - starts[number]]
+                out[here] = source[rows]
         return out
 
-    def _array(self, name: str, positions: np.ndarray) -> Tensor | None:
-        found = self.array(name, positions)
-        return None if found is None else torch.from_numpy(found)
+    def _places(self, positions: np.ndarray) -> _Places:
+        rows, starts = self.rows[positions], self._starts
+        pieces: list[tuple[str, slice | np.ndarray, np.ndarray]] = []
+        if (rows[1:] >= rows[:-1]).all():  # in order, as training and prediction ask: one slice a tile
+            cuts = np.searchsorted(rows, starts)
+            for k in np.flatnonzero(cuts[1:] > cuts[:-1]).tolist():
+                here = slice(int(cuts[k]), int(cuts[k + 1]))
+                pieces.append((self._folders[k], here, rows[here] - starts[k]))
+        else:
+            tile_of = np.searchsorted(starts, rows, side="right") - 1
+            for k in np.unique(tile_of).tolist():
+                among = np.flatnonzero(tile_of == k)
+                pieces.append((self._folders[k], among, rows[among] - starts[k]))
+        status = os.stat(f"{self.path}/tiles")  # tells a folder that was written anew apart from the old one
+        return _Places(len(rows), (status.st_ino, status.st_mtime_ns), pieces)
 
-    def _observation(self, name: str, at: np.ndarray) -> Observation:
+    @cached_property
+    def _starts(self) -> np.ndarray:
+        """(tiles + 1,) first row of each tile, and the number of rows in all."""
+        return np.array([0, *(t.start + t.count for t in self.tiles)])
+
+    @cached_property
+    def _folders(self) -> tuple[str, ...]:
+        return tuple(str(self.path / "tiles" / t.name) for t in self.tiles)
+
+    def _observation(self, name: str, at: np.ndarray, places: _Places) -> Observation:
         schema = self.schema.observations[name]
-        flux, ivar = self._array(f"{name}.flux", at), self._array(f"{name}.ivar", at)
+        flux, ivar = self._taken(f"{name}.flux", places), self._taken(f"{name}.ivar", places)
         if flux is None or ivar is None:  # zeros here would be a silent "not measured"
             raise InputError(
                 "arrays of the survey are missing",
@@ -271,18 +304,17 @@ class Survey:
                 found=f"no {name}.flux or {name}.ivar in a tile",
                 fix="ingest it again",
             )
-        flux, ivar = flux.float(), ivar.float()
         ivar = ivar.reshape(*ivar.shape, *(1,) * (flux.ndim - ivar.ndim))
         if isinstance(schema, RowSchema):
-            return Row(flux, ivar, names=schema.names, units=schema.units)
-        psf = self._array(f"{name}.psf", at)
+            return Row(_floats(flux), _floats(ivar), names=schema.names, units=schema.units)
+        psf = None if schema.psf is None else self._taken(f"{name}.psf", places)
         return Image(
-            flux,
-            ivar,
+            _floats(flux),
+            _floats(ivar),
             unit=schema.unit,
             bands=schema.bands,
             pixel_scale=self._pixel_scale(schema, at),
-            psf=None if psf is None else psf.float(),
+            psf=None if psf is None else _floats(psf),
         )
 
     def _pixel_scale(self, schema: ImageSchema, at: np.ndarray) -> Tensor:
@@ -308,17 +340,16 @@ class Survey:
             )
         column = self.schema.columns[name]
         if column.array:
-            value = self._array(f"truth.{name}", at)
+            value = self.array(f"truth.{name}", at)
             if value is None:
                 raise InputError("the truth's array is missing", file=self.path, found=name, fix="ingest it again")
-            return Truth(value.float(), moves=column.moves, unit=column.unit)
+            return Truth(_floats(value), moves=column.moves, unit=column.unit)
         if column.classes:
             if name not in self._codes:
                 codes = {c: i for i, c in enumerate(column.classes)}
                 each = [codes.get(str(v), -1) for v in self.column(name)]
                 self._codes[name] = np.asarray(each, np.int64)
-            value = torch.from_numpy(self._codes[name][at])
-            return Truth(value, moves=column.moves, classes=column.classes)
+            return Truth(torch.from_numpy(self._codes[name][at]), moves=column.moves, classes=column.classes)
 
         def numbers(names: Sequence[str]) -> Tensor:
             stacked = np.stack([self.column(n)[at].astype(np.float64) for n in names], axis=-1)
