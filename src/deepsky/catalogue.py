@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -145,7 +146,9 @@ class Catalogue:
     def _fits(self, path: Path) -> None:
         table = self.to_table()
         table.meta = {k[:8].upper().replace(" ", "_"): str(v)[:60] for k, v in table.meta.items()}
-        atomic_write(path, lambda out: table.write(out, format="fits"))
+        held = io.BytesIO()  # astropy does not write into a file that was opened exclusively
+        table.write(held, format="fits")
+        atomic_write(path, held.getvalue())
 
     def _votable(self, path: Path) -> None:
         from astropy.io.votable import from_table
@@ -166,8 +169,6 @@ class Catalogue:
         atomic_write(path, lambda out: pa_csv.write_csv(flat, out))
 
     def _ecsv(self, path: Path) -> None:
-        import io
-
         text = io.StringIO()
         self.to_table().write(text, format="ascii.ecsv")
         atomic_write(path, text.getvalue())
