@@ -238,5 +238,7 @@ def test_errors_say_what_is_known():
         lenses.simulate(1, seed=0, size=31, background=(torch.zeros(2, 4, 30, 31), torch.ones(2, 4, 1, 1)))
     with pytest.raises(InputError, match="not finite"):
         lenses.simulate(1, seed=0, size=31, background=(torch.full((2, 4, 31, 31), torch.inf), torch.ones(2, 4, 1, 1)))
+    with pytest.raises(InputError, match="one pixel scale"):
+        lenses.Setup((*bands("kids"), *bands("euclid")), 31, bands("kids")[0])
     with pytest.raises(InputError, match="no such lens after many attempts"):
         lenses.simulate(4, seed=0, survey="lsst", theta_e=(40.0, 50.0))

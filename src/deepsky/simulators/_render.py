@@ -97,7 +97,12 @@ def sersic_spectrum(g: Grid, re: Tensor, n: Tensor, g1: Tensor, g2: Tensor, x: T
     g1, g2 : (c,) ellipticity (a - b)/(a + b) in the pixel frame.
     x, y : (c,) centre [arcsec].
     """
-    k2 = (shear_coefficients(g1, g2) @ g.quadratic).view(-1, len(g.ky), g.kx.shape[1])
+    return sersic_of(g, shear_coefficients(g1, g2), re, n, x, y)
+
+
+def sersic_of(g: Grid, shear: Tensor, re: Tensor, n: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """`sersic_spectrum` from the (c, 3) coefficients that `shear_coefficients` gives."""
+    k2 = (shear @ g.quadratic).view(-1, len(g.ky), g.kx.shape[1])
     return sersic(k2, re, n) * phase(g.kx, g.ky, x, y)
 
 

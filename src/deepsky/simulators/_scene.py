@@ -6,12 +6,14 @@ import math
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from deepsky.simulators import _arcs as arcs
 from deepsky.simulators import _render as render
 from deepsky.simulators._confusers import Feature, draw
 from deepsky.simulators._galaxies import Components
+from deepsky.simulators._profiles import shear_coefficients
 from deepsky.simulators._surveys import Band
 
 _AT_ONCE = 65536  # numbers: more do not fit the processor's cache
@@ -32,29 +34,36 @@ def images(n: int, size: int, bands: tuple[Band, ...], components: Components, f
     g = stamp_grid(size, bands)
     out = torch.zeros(n, len(bands), size, size)
     transfer = render.band_response(g, bands)
+    table, plain = _table(components), components.n == 1.0  # exponentials have a closed form, so they go together
     start = np.searchsorted(components.owner, np.arange(n + 1))
     for i in range(n):
-        if start[i] < start[i + 1]:
-            spectrum = _spectrum(g, components, np.arange(start[i], start[i + 1]), len(bands))
-            out[i] = render.stamp(g, spectrum.mul_(transfer))
+        rows = np.arange(start[i], start[i + 1])
+        if len(rows):
+            groups = (rows[plain[rows]], rows[~plain[rows]])
+            out[i] = render.stamp(g, _spectrum(g, table, groups, len(bands)).mul_(transfer))
     for feature in features:
         arcs.paste(out[feature.owner], _feature(feature, bands, size))
     return out
 
 
-def _spectrum(g: render.Grid, c: Components, rows: np.ndarray, bands: int) -> Tensor:
+def _table(c: Components) -> Tensor:
+    """(c, 7 + band) what a transform takes: shear coefficients, re, n, x, y, fluxes."""
+    columns = [torch.from_numpy(v) for v in (c.re, c.n, c.x, c.y)]
+    shear = shear_coefficients(torch.from_numpy(c.g1), torch.from_numpy(c.g2))
+    return torch.cat([shear, torch.stack(columns, 1), torch.from_numpy(c.flux)], 1).float()
+
+
+def _spectrum(g: render.Grid, table: Tensor, groups: tuple[NDArray[np.int64], ...], bands: int) -> Tensor:
     """(band, rows, columns) transform of one object's components."""
     shape = (len(g.ky), g.kx.shape[1])
     total = torch.zeros(bands, 2 * shape[0] * shape[1])
     step = max(1, _AT_ONCE // (shape[0] * shape[1]))
-    plain = c.n[rows] == 1.0  # exponentials have a closed form, so they go together
-    for group in (rows[plain], rows[~plain]):
+    for group in groups:
         for first in range(0, len(group), step):
-            r = group[first : first + step]
-            re, n, g1, g2, x, y = (torch.from_numpy(v[r]).float() for v in (c.re, c.n, c.g1, c.g2, c.x, c.y))
-            spectrum = render.sersic_spectrum(g, re, n, g1, g2, x, y)
-            weights = torch.from_numpy(np.ascontiguousarray(c.flux[r].T)).float()
-            total.addmm_(weights, torch.view_as_real(spectrum).reshape(len(r), -1))
+            part = table[torch.from_numpy(group[first : first + step])]
+            re, n, x, y = part[:, 3:7].unbind(1)
+            spectrum = render.sersic_of(g, part[:, :3], re, n, x, y)
+            total.addmm_(part[:, 7:].T, torch.view_as_real(spectrum).reshape(len(part), -1))
     return torch.view_as_complex(total.view(bands, *shape, 2))
 
 

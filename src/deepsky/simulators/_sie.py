@@ -107,11 +107,10 @@ def lensed(lens: Lens, groups: tuple[Clumps, ...], axis: Tensor) -> Tensor:
 
 
 def bin_cells(cells: Tensor, factor: int) -> Tensor:
-    """Add cells in blocks of `factor` by `factor`."""
+    """(..., m/factor, m/factor): cells (..., m, m) of at most three axes added in blocks."""
     if factor == 1:
         return cells
-    m = cells.shape[-1] // factor
-    return cells.reshape(*cells.shape[:-2], m, factor, m, factor).sum((-3, -1))
+    return torch.nn.functional.avg_pool2d(cells[None], factor)[0] * float(factor**2)
 
 
 def extent(theta_e: float, beta: float, reach: float) -> float:

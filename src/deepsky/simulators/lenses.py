@@ -43,11 +43,21 @@ _PSF_SIZE: Final = 25
 
 @dataclass(frozen=True)
 class Setup:
-    """What is observed: bands of a survey, pixels a side, and the band in which magnitudes are drawn."""
+    """What is observed: bands of a survey, pixels a side, and the band in which magnitudes are drawn.
+
+    Raises
+    ------
+    InputError : no band, or bands of different pixel scales.
+    """
 
     bands: tuple[Band, ...]
     size: int
     reference: Band
+
+    def __post_init__(self) -> None:
+        scales = sorted({band.pixel_scale for band in self.bands})
+        if len(scales) != 1 or self.size < 1:
+            raise InputError("a stamp needs bands of one pixel scale, and pixels", found=f"{scales}, size {self.size}")
 
 
 def _setup(survey: str, names: tuple[str, ...], size: int, reference: str) -> Setup:
@@ -90,7 +100,7 @@ def simulate(
     background: Cutouts | None = None,
     deflector: Cutouts | None = None,
 ) -> Sample:
-    """Simulate lenses and what resembles them.
+    """Simulate lenses and what resembles them; for more than memory holds, see `_parallel.simulate_many`.
 
     A system counts as a lens, and its galaxy as a galaxy of the kind that lenses, where the source is magnified more
     than `min_magnification` and a source of magnitude 22 to 27 can reach `min_arc_snr`; its magnitude then follows
