@@ -694,3 +694,17 @@ def test_real_files_of_the_fits_standard_are_read_or_refused(shared_data):
         assert all(np.isfinite(a).all() for a in block.arrays.values())
         read_in += 1
     assert read_in > 10 and refused > 10
+
+
+def test_a_hundred_thousand_names_take_seconds():
+    import time
+
+    from deepsky.surveys._names import group
+
+    def seconds(n):
+        names = [f"tile{i % 100}/obj_{i:07d}.fits" for i in range(n)]
+        start = time.process_time()
+        assert len(group(names).ids) == n
+        return time.process_time() - start
+
+    assert seconds(20_000) < 30 * max(seconds(2_000), 0.01)  # linear, not quadratic

@@ -214,7 +214,8 @@ def group(names: Sequence[str], *, pattern: str | None = None, bands: Sequence[s
     if most == 0:
         best = _from_folders([_File(n, f, s, "", "") for n, f, s in split])
     if _joined(best) == 0 and len({f.role for f in best}) <= 1:
-        best = [_File(n, f, s, _constant(split), "") for n, f, s in split]
+        constant = _constant(split)
+        best = [_File(n, f, s, constant, "") for n, f, s in split]
     return _assemble(best, 0, explicit=False)
 
 

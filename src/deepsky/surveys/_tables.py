@@ -9,6 +9,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -119,13 +120,21 @@ def _fits(path: Path) -> pa.Table:
             table = Table.read(path, format="fits", hdu=chosen.index, character_as_bytes=False)
     except Exception as error:
         raise InputError(f"the table cannot be read: {str(error)[:200]}", file=path, hdu=chosen.index) from error
-    ragged = [n for n in table.colnames if table[n].dtype.kind == "O" and table[n].ndim == 1 and _is_array(table[n])]
-    table.remove_columns([*ragged, *(n for n in table.colnames if table[n].dtype.kind == "c")])
+    return _simple(table)
+
+
+def _simple(table: Any) -> pa.Table:
+    """An astropy table without columns of complex numbers or of arrays of different length."""
+    odd = [
+        n for n in table.colnames if table[n].dtype.kind == "c" or (table[n].dtype.kind == "O" and _is_array(table[n]))
+    ]
+    table.remove_columns(odd)
     return as_table(table)
 
 
 def _is_array(column: Any) -> bool:
-    return len(column) > 0 and not isinstance(column[0], str | bytes | int | float)
+    first = next((v for v in column if v is not None and v is not np.ma.masked), "")
+    return not isinstance(first, str | bytes | int | float | np.generic)
 
 
 def _repeated(hdu: FitsHdu, path: Path) -> None:
@@ -158,4 +167,4 @@ def _votable(path: Path) -> pa.Table:
     if not tables:
         raise InputError("no table in the VOTable", file=path)
     chosen = max(tables, key=lambda t: t.nrows or 0)
-    return as_table(chosen.to_table(use_names_over_ids=True))
+    return _simple(chosen.to_table(use_names_over_ids=True))

@@ -277,7 +277,7 @@ class FrameCutouts(Scanned):
                 ivar[at, b] = got.ivar
                 if got.saturated is not None:
                     full[at] += got.saturated.mean(axis=(1, 2)) / len(bands)
-        empty = ivar.reshape(n, -1).max(axis=1, initial=0) == 0
+        empty = ivar.max(axis=(1, 2, 3), initial=0) == 0
         ids = items["id"].to_pylist()
         file = {int(i): str(self.frames[int(frame[i].max())].flux.path) for i in np.flatnonzero(empty)}
         bad = {
