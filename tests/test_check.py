@@ -1,0 +1,104 @@
+"""What `check` finds in surveys in which something is wrong, and that it finds nothing in a sound one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image as Pillow
+from tests.folds import made
+
+from deepsky import folds, labels
+from deepsky.check import check, features
+from deepsky.sample import Image
+from deepsky.survey import Survey
+
+
+def sound(to: Path, n: int = 400) -> Survey:
+    draw = np.random.default_rng(0)
+    return made.survey(to, ra=draw.uniform(0, 360, n), dec=draw.uniform(-80, 80, n), n=n)
+
+
+def test_a_sound_survey(tmp_path: Path) -> None:
+    survey = sound(tmp_path / "s")
+    labels.add(survey.path, {"id": survey.id.tolist(), "kind": np.where(np.arange(400) % 2, "a", "b")})
+    found = check(survey.path, to=tmp_path / "check.png")
+    assert found.problems == () and "no problem was found" in str(found)
+    total = sum(n for of in found.classes["kind"].values() for n in of.values())
+    assert total == 400 and set(found.classes["kind"]) == {"train", "valid", "calib", "test"}
+    with Pillow.open(found.picture) as picture:
+        assert picture.width > 800  # the objects, and the sky beside them
+    assert found.cost["train"] == 240 and found.cost["bytes"] == 240 * 4 * 64
+    assert json.dumps(found.json())
+
+
+def test_leaks_and_rare_classes(tmp_path: Path) -> None:
+    survey = sound(tmp_path / "s", 100)
+    index = pq.read_table(survey.path / "index.parquet")
+    rows = np.arange(100)
+    ra = np.where(rows == 99, index["ra"].to_numpy()[0], index["ra"].to_numpy())
+    dec = np.where(rows == 99, index["dec"].to_numpy()[0], index["dec"].to_numpy())
+    split = np.where(rows < 50, "train", "test")
+    for name, values in (("ra", ra), ("dec", dec)):
+        index = index.set_column(index.column_names.index(name), name, pa.array(values))
+    pq.write_table(index.append_column("split", pa.array(split)), survey.path / "index.parquet")
+    folds.assign(survey.path, fold_column="split")
+    labels.add(survey.path, {"id": survey.id.tolist(), "kind": ["common"] * 98 + ["rare"] * 2, "one": ["x"] * 100})
+    found = check(survey.path, to=None)
+    words = " | ".join(found.problems)
+    assert "1 of 50 test objects are linked to other folds" in words
+    assert "fewer than 20 test objects of kind rare" in words and "'one' has one class only: 'x'" in words
+    assert found.leaks is not None and found.leaks.kinds["within 1 arcsec"].test == 1
+
+
+def test_damaged_tiles(tmp_path: Path) -> None:
+    survey = sound(tmp_path / "s", 60)
+    path = next((survey.path / "tiles").rglob("image.flux.npy"))
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-5] + b"\x01" + whole[-4:])
+    assert "image.flux.npy is missing or its bytes changed" in check(survey.path, to=None).problems[0]
+    assert check(survey.path, to=None, verify=False).tiles == ()
+    np.save(path, np.zeros((60, 1, 8, 9), np.float32))
+    assert "float32 (1, 8, 9) instead of float32 (1, 8, 8)" in check(survey.path, to=None).problems[0]
+    np.save(path, np.zeros((59, 1, 8, 8), np.float32))
+    assert "holds 59 objects instead of 60" in check(survey.path, to=None).problems[0]
+    path.unlink()
+    found = check(survey.path, to=tmp_path / "x.png")
+    assert "image.flux.npy is missing" in found.problems[0] and found.picture == ""
+
+
+def test_outliers(tmp_path: Path) -> None:
+    draw = np.random.default_rng(1)
+    flux = draw.normal(size=(300, 1, 8, 8))
+    flux[17] *= 1e5
+    flux[203, 0, 4, 4] = 1e7
+    survey = made.survey(tmp_path / "s", flux=flux)
+    found = check(survey.path, to=None)
+    assert {i for i, _, _ in found.outliers} == {"o17", "o203"}
+    assert all(d > 6 for _, d, _ in found.outliers) and "2 outliers" in " ".join(found.problems)
+
+
+def test_features_leave_out_what_was_not_measured() -> None:
+    flux = torch.arange(32.0).reshape(2, 1, 4, 4)
+    ivar = torch.ones_like(flux)
+    values, names = features(Image(flux, ivar, bands=("g",)))
+    assert dict(zip(names, values[0], strict=True))["mean of g"] == pytest.approx(7.5)
+    ivar[0, 0, 0] = 0
+    flux[0, 0, 0] = 1e9
+    values, _ = features(Image(flux, ivar, bands=("g",)))
+    assert values[0][0] == pytest.approx(np.arange(4, 16).mean()) and values[0][3] == 15
+
+
+def test_without_folds_and_without_positions(tmp_path: Path) -> None:
+    survey = made.survey(tmp_path / "s", n=50)
+    index = pq.read_table(survey.path / "index.parquet").drop_columns(["fold", "group"])
+    pq.write_table(index, survey.path / "index.parquet")
+    found = check(survey.path, to=tmp_path / "c.png")
+    assert any("has no folds" in p for p in found.problems) and found.leaks is None
+    with Pillow.open(found.picture) as picture:
+        assert picture.width < 800
