@@ -145,8 +145,13 @@ def cut(frame: Frame, y0: np.ndarray, x0: np.ndarray, size: tuple[int, int], rul
     if scale != 1:
         raw = raw * np.float64(scale) if raw.dtype.kind != "f" else raw * raw.dtype.type(scale)
         ivar = _divided(ivar, scale)
-    lit = ivar > 0
+    lit = distinct(ivar) > 0
     return Cut(raw if lit.all() else np.where(lit, raw, 0), ivar, full)
+
+
+def distinct(windows: np.ndarray) -> np.ndarray:
+    """One pixel of each window where all of a window are one broadcast value, else all of them."""
+    return windows[:, :1, :1] if windows.strides[1:] == (0, 0) else windows
 
 
 def saturated(frame: Frame, raw: np.ndarray, rules: Rules) -> np.ndarray | None:

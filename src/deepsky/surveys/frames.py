@@ -21,7 +21,7 @@ from deepsky.gate import check_fits
 from deepsky.schema import Column, ImageSchema, Noise, Schema
 from deepsky.source import Block, Rejected
 from deepsky.surveys import _scan
-from deepsky.surveys._cut import Cut, corners, cut, groups_of, joined
+from deepsky.surveys._cut import Cut, corners, cut, distinct, groups_of, joined
 from deepsky.surveys._filters import svo
 from deepsky.surveys._frames import Falls, Frame, assign, collect, on_grid, one_scale
 from deepsky.surveys._names import group, rank
@@ -258,7 +258,7 @@ class FrameCutouts(Scanned):
         frame, x, y = (_grid(items[c], len(bands)) for c in ("_frame", "_x", "_y"))
         flux = np.zeros((n, len(bands), *size), self.image.dtype)
         ivar = np.zeros((n, len(bands), *size), np.float32)
-        full = np.zeros(n)
+        full, empty = np.zeros(n), np.ones(n, bool)
         problems: dict[int, str] = {}
         for b in range(len(bands)):
             for rows in groups_of(frame[:, b]):
@@ -271,13 +271,16 @@ class FrameCutouts(Scanned):
                     problems |= {int(i): str(error) for i in rows}
                     continue
                 at: slice | np.ndarray = slice(None) if len(rows) == n else rows  # all in order: no index to follow
-                flux[at, b] = got.flux
+                if len(bands) == 1 and len(rows) == n and got.flux.dtype == flux.dtype:
+                    flux = got.flux[:, None]
+                else:
+                    flux[at, b] = got.flux
                 if got.ivar.dtype != ivar.dtype and got.ivar.max(initial=0) > 1e37:
                     ivar = ivar.astype(np.float64)
                 ivar[at, b] = got.ivar
+                empty[at] &= ~(distinct(got.ivar) > 0).any(axis=(1, 2))
                 if got.saturated is not None:
                     full[at] += got.saturated.mean(axis=(1, 2)) / len(bands)
-        empty = ivar.max(axis=(1, 2, 3), initial=0) == 0
         ids = items["id"].to_pylist()
         file = {int(i): str(self.frames[int(frame[i].max())].flux.path) for i in np.flatnonzero(empty)}
         bad = {
