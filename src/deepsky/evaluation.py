@@ -1,0 +1,360 @@
+"""evaluate: a catalogue held against the truth -> Report; compare: two models on the same objects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+
+from deepsky import judging
+from deepsky.catalogue import Catalogue
+from deepsky.errors import InputError
+from deepsky.inference import predict
+from deepsky.io import write_json
+from deepsky.judging import Answers, Check, Known, Question, caveats
+from deepsky.metrics.intervals import Estimate
+from deepsky.model import Model
+from deepsky.survey import Survey
+from deepsky.task import Task
+
+__all__ = ["Answers", "LearningCurve", "Question", "Report", "compare", "evaluate"]
+
+NOT_PREDICTED = 16  # see deepsky.catalogue.FLAGS
+MOST_BINNED = 4  # columns that are binned by where nobody says which
+LearningCurve = Sequence[tuple[int, Mapping[str, Estimate], Mapping[str, Estimate]]]
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """A catalogue held against the truth.
+
+    Attributes
+    ----------
+    rows : positions in `survey` of the objects that any question judges.
+    names : of everybody who was asked, e.g. "ours" -> "resnet".
+    checks : what the folds share, whether the sample looks like the training sample, how often the fold was opened.
+    learning : (training objects, figures of ours, figures of the classical baseline) of `deepsky.learning`.
+    """
+
+    title: str
+    questions: Mapping[str, Question]
+    survey: Survey
+    rows: np.ndarray
+    names: Mapping[str, str] = field(default_factory=dict)
+    checks: Mapping[str, Check] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    history: Sequence[Mapping[str, Any]] = ()
+    learning: LearningCurve = ()
+    folder: Path | None = None
+
+    @property
+    def comparison(self) -> bool:
+        """Whether two models are compared."""
+        return "first" in self.names
+
+    def json(self) -> dict[str, Any]:
+        """Every figure as JSON literals."""
+        points = [
+            {"n": n, "ours": {k: e.json() for k, e in a.items()}, "classical": {k: e.json() for k, e in b.items()}}
+            for n, a, b in self.learning
+        ]
+        whole = {
+            "title": self.title,
+            "objects": len(self.rows),
+            "simulation": not self.survey.schema.real,
+            "names": dict(self.names),
+            "questions": {name: q.json() for name, q in self.questions.items()},
+            "checks": {n: c.json() for n, c in self.checks.items()},
+            "provenance": dict(self.provenance),
+            "history": [dict(h) for h in self.history],
+            "learning curve": points,
+        }
+        made: dict[str, Any] = _plain(whole)
+        return made
+
+    def __str__(self) -> str:
+        kind = "real data" if self.survey.schema.real else "simulation"
+        lines = [f"{self.title}: {len(self.rows):,} objects ({kind})"]
+        for q in self.questions.values():
+            heads = "".join(f"{w:<28}" for w in q.figures) + ("against " + q.second if q.second else "")
+            lines += ["", f"{q.name:<22}{heads}"]
+            for name in q.figures[q.first]:
+                cells = [str(f[name]) if name in f else "-" for f in q.figures.values()]
+                verdict = q.paired[name].verdict if name in q.paired else ""
+                lines.append(f"{name:<22}" + "".join(f"{c:<28}" for c in cells) + verdict)
+            for who, figures in q.clean.items():
+                n = next(iter(figures.values())).n
+                words = ", ".join(f"{k} {e}" for k, e in figures.items() if k in judging.headline(q.answers[who]))
+                lines.append(f"{who} without shared groups ({n:,} objects): {words}")
+            lines += [f"{q.name}, {name}: {check}" for name, check in q.checks.items() if check.mark]
+        named = [f"{who}: {name}" for who, name in self.names.items() if name != who]
+        lines += ["", *named, *(f"{name}: {check}" for name, check in self.checks.items())]
+        if self.folder is not None:
+            lines += ["", f"report: {self.folder / 'report.html'}"]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        from deepsky.report.page import body
+
+        return str(body(self))
+
+    def write(self, folder: str | Path) -> Report:
+        """Write ``report.html`` and ``report.json``."""
+        from deepsky.report.page import write
+
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        made = replace(self, folder=folder)
+        write_json(folder / "report.json", self.json())
+        write(made, folder / "report.html")
+        return made
+
+
+def evaluate(
+    model: Model | Catalogue,
+    survey: Survey,
+    *,
+    task: Task | None = None,
+    catalogue: Catalogue | None = None,
+    classical: Catalogue | None = None,
+    by: Sequence[str] = (),
+    to: str | Path | None = None,
+    replicates: int = 500,
+    learning_curve: LearningCurve = (),
+) -> Report:
+    """Hold answers against the truth of `survey`, usually its test fold.
+
+    Parameters
+    ----------
+    model : a model, which predicts first, or a catalogue; a catalogue needs the `task` that it answers.
+    catalogue : the model's answers, if they are there already.
+    classical : a classical baseline's answers; by default those of the baseline that was trained with the model.
+    by : columns to bin the figures by; by default the scalar columns that astronomers bin by, where there are some.
+    to : folder of ``report.html`` and ``report.json``.
+    replicates : of the bootstrap behind every interval.
+    learning_curve : from `deepsky.learning.learning_curve`, to be drawn.
+
+    Raises
+    ------
+    InputError : no object of the survey has both an answer and a truth, or an unknown column.
+    """
+    held = model if isinstance(model, Model) else None
+    if held is None and task is None:
+        raise InputError("a catalogue alone does not say what it answers", fix="evaluate(catalogue, survey, task=...)")
+    asked = _bound(held.task if held is not None else task, survey)
+    columns = _columns(by, survey)
+    known = _known(asked, survey)
+    given = catalogue or (model if isinstance(model, Catalogue) else predict(model, survey, quiet=True))
+    everybody, names = {"ours": given}, {"ours": given.provenance.get("network", "ours")}
+    if classical is None and held is not None and held.baseline is not None:
+        place = _places(given, survey)
+        rows = np.flatnonzero((place >= 0) & np.any([q.has for q in known.values()], axis=0))
+        classical = predict(held.baseline, survey.select(rows, "judged"), quiet=True)
+    if classical is not None:
+        everybody["classical"] = classical
+        names["classical"] = classical.provenance.get("network", "classical")
+    report = _judge(everybody, names, asked, known, survey, columns, replicates, held)
+    title = f"{', '.join(asked.targets)} in {survey.name}"
+    final = replace(
+        report,
+        title=title,
+        history=() if held is None else held.history,
+        learning=learning_curve,
+        provenance=_provenance(given, held),
+    )
+    return final if to is None else final.write(to)
+
+
+def compare(
+    a: Model | Catalogue,
+    b: Model | Catalogue,
+    survey: Survey,
+    *,
+    task: Task | None = None,
+    by: Sequence[str] = (),
+    to: str | Path | None = None,
+    replicates: int = 500,
+) -> Report:
+    """Two models on the same objects: figures of both, paired differences of the first against the second.
+
+    Parameters
+    ----------
+    a, b : models, or catalogues that answer `task`.
+    by, to, replicates : see `evaluate`.
+
+    Raises
+    ------
+    InputError : the models answer different questions, or see `evaluate`.
+    """
+    tasks = [m.task for m in (a, b) if isinstance(m, Model)] or [t for t in (task,) if t is not None]
+    if not tasks:
+        raise InputError("catalogues alone do not say what they answer", fix="compare(a, b, survey, task=...)")
+    asked, other = _bound(tasks[0], survey), _bound(tasks[-1], survey)
+    mine, theirs = ((t.targets, set(getattr(t, "classes", ()))) for t in (asked, other))
+    if mine != theirs:
+        raise InputError("the models answer different questions", found=_words(asked), expected=_words(other))
+    columns, known = _columns(by, survey), _known(asked, survey)
+    everybody, names = {}, {}
+    for who, m in (("first", a), ("second", b)):
+        everybody[who] = m if isinstance(m, Catalogue) else predict(m, survey, quiet=True)
+        made = everybody[who].provenance
+        names[who] = f"{made.get('network', who)} {str(made.get('model', ''))[:6]}".strip()
+    held = a if isinstance(a, Model) else None
+    report = _judge(everybody, names, asked, known, survey, columns, replicates, held)
+    title = f"{names['first']} against {names['second']}: {', '.join(asked.targets)} in {survey.name}"
+    provenance = {**_provenance(everybody["first"], held), "second": dict(everybody["second"].provenance)}
+    final = replace(report, title=title, provenance=provenance)
+    return final if to is None else final.write(to)
+
+
+# -- before anything is predicted -------------------------------------------------------------------------------
+def _bound(task: Task | None, survey: Survey) -> Task:
+    """The task with its classes or numbers; those of a catalogue's task come from the whole survey."""
+    assert task is not None
+    return task if getattr(task, "classes", ()) or getattr(task, "names", ()) else task.bind(survey.whole or survey)
+
+
+def _words(task: Task) -> str:
+    classes = getattr(task, "classes", ())
+    return ", ".join(task.targets) + (f" ({', '.join(classes)})" if classes else "")
+
+
+def _columns(by: Sequence[str], survey: Survey) -> tuple[str, ...]:
+    for name in by:
+        survey.column(name)  # refuses an unknown one before anything is predicted
+    return tuple(by) or _usual(survey)
+
+
+def _usual(survey: Survey) -> tuple[str, ...]:
+    """Scalar columns that astronomers bin by."""
+    begin = ("mag", "snr", "s/n", "redshift", "z_", "fwhm", "radius", "re_", "theta_e", "size", "seeing")
+    whole = ("z", "s2n", "theta_E")
+    found = []
+    for name, c in survey.schema.columns.items():
+        scalar = not (c.array or c.classes or c.parts) and name in survey.index.column_names
+        if scalar and (name.lower().startswith(begin) or name in whole) and survey.column(name).dtype.kind == "f":
+            found.append(name)
+    return tuple(found[:MOST_BINNED])
+
+
+def _known(task: Task, survey: Survey) -> dict[str, Known]:
+    known = judging.known(task, survey)
+    if not any(q.has.any() for q in known.values()):
+        raise InputError(
+            "no object has a truth to judge by",
+            file=survey.path,
+            keyword=", ".join(task.targets),
+            found=f"{len(survey)} objects of {survey.name} without a label",
+            fix="give labels with --labels TABLE.csv, or choose another fold",
+        )
+    return known
+
+
+# -- judging ------------------------------------------------------------------------------------------------------
+def _places(catalogue: Catalogue, survey: Survey) -> np.ndarray:
+    """(n,) row of each object in the catalogue; -1 where it has none, or nothing was measured.
+
+    Of a cross-validation that was repeated, the first repeat is judged.
+    """
+    usable = np.ones(len(catalogue), bool)
+    if "flags" in catalogue.names:
+        usable &= catalogue.column("flags") & NOT_PREDICTED == 0
+    if "cv_repeat" in catalogue.names:
+        usable &= catalogue.column("cv_repeat") == 0
+    rows = np.flatnonzero(usable)
+    place = pc.index_in(survey.index["id"], value_set=catalogue.table["id"].take(rows).combine_chunks())
+    at = pc.fill_null(place, -1).to_numpy()
+    return np.where(at >= 0, rows[at] if len(rows) else -1, -1)
+
+
+def _judge(
+    everybody: Mapping[str, Catalogue],
+    names: Mapping[str, str],
+    task: Task,
+    known: Mapping[str, Known],
+    survey: Survey,
+    columns: Sequence[str],
+    replicates: int,
+    held: Model | None,
+) -> Report:
+    places = {who: _places(c, survey) for who, c in everybody.items()}
+    level = None if held is None or "level" not in held.calibration else float(held.calibration["level"][0])
+    whose = {"constant": ""}
+    questions, judged = {}, np.zeros(len(survey), bool)
+    for name, question in known.items():
+        good = question.has & np.all([p >= 0 for p in places.values()], axis=0)
+        for who, c in everybody.items():
+            for column in question.columns:
+                good &= np.isfinite(c.column(column).astype(np.float64)[places[who]])
+        rows = np.flatnonzero(good)
+        if not len(rows):
+            continue
+        judged |= good
+        answers = {w: judging.answers(question, c, places[w][rows], rows, level) for w, c in everybody.items()}
+        standing, whose["constant"] = judging.standing(next(iter(answers.values())), task, everybody, survey)
+        if standing is not None:
+            answers["constant"] = standing
+        made = judging.judge(name, answers, survey, rows, columns, replicates)
+        prior, assumed = judging.priors(task, next(iter(everybody.values())))
+        of = caveats.of_answers(made.answers[made.first], question, prior, assumed)
+        questions[name] = replace(made, checks=of)
+    rows = np.flatnonzero(judged)
+    if not len(rows):
+        has = np.any([q.has for q in known.values()], axis=0)
+        raise InputError(
+            "no object has both an answer and a truth",
+            file=survey.path,
+            found=f"{len(next(iter(everybody.values())))} answers, {int(has.sum())} truths",
+            fix="evaluate on the survey that was predicted, with its labels",
+        )
+    first = next(iter(everybody))
+    checks = {
+        "judged": _counted(known, places, judged, survey),
+        **caveats.checks(held, survey, everybody[first], rows, places[first][rows]),
+    }
+    return Report("", questions, survey, rows, {**names, **whose}, checks)
+
+
+def _counted(known: Mapping[str, Known], places: Mapping[str, np.ndarray], judged: np.ndarray, survey: Survey) -> Check:
+    """How many objects are judged, and why the others are not."""
+    has = np.any([q.has for q in known.values()], axis=0)
+    answered = np.all([p >= 0 for p in places.values()], axis=0)
+    lost = {
+        "no truth": int((~has).sum()),
+        "no answer (missing in the catalogue, or nothing measured)": int((has & ~answered).sum()),
+        "an answer that is not finite": int((has & answered & ~judged).sum()),
+    }
+    words = ", ".join(f"{n:,} with {why}" for why, n in lost.items() if n)
+    share = lost["no answer (missing in the catalogue, or nothing measured)"] / max(int(has.sum()), 1)
+    text = f"{int(judged.sum()):,} of {len(survey):,} objects" + (f"; left out: {words}" if words else "")
+    return Check(
+        text, "warn" if share > 0.01 else "", {"judged": int(judged.sum()), "of": len(survey), "left out": lost}
+    )
+
+
+def _provenance(catalogue: Catalogue, model: Model | None) -> dict[str, Any]:
+    if model is None:
+        return dict(catalogue.provenance)
+    training = {k: v for k, v in model.provenance.items() if k not in catalogue.provenance}
+    training["training objects"] = dict(model.provenance.get("objects", {}))
+    about = {"baseline": model.baseline.network.name} if model.baseline is not None else {}
+    where = {
+        "trained on": model.provenance.get("survey", ""),
+        "training survey_hash": model.provenance.get("survey_hash"),
+    }
+    return {**training, **about, **where, **catalogue.provenance}
+
+
+def _plain(value: Any) -> Any:
+    """NaN and infinity as null, arrays as lists: what JSON can hold."""
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [_plain(v) for v in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not np.isfinite(value) else value

@@ -1,0 +1,226 @@
+"""What a reader must know before believing a figure: shared objects, shift, openings of the test fold, priors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from deepsky import folds
+from deepsky.catalogue import Catalogue
+from deepsky.errors import InputError
+from deepsky.finishing import run_over
+from deepsky.io import read_json, write_json
+from deepsky.judging.answering import Answers, Known
+from deepsky.metrics.shift import two_sample
+from deepsky.model import Model
+from deepsky.survey import Survey
+
+LOOKED_AT = 1000  # objects of each side that the two-sample test looks at
+FEW = 100
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing to know, in words.
+
+    Attributes
+    ----------
+    mark : "" is as it should be, "warn" a reader must know, "strong" the figures may mislead.
+    """
+
+    words: str
+    mark: Literal["", "warn", "strong"] = ""
+    numbers: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return self.words
+
+    def json(self) -> dict[str, Any]:
+        """JSON literals."""
+        return {"words": self.words, "mark": self.mark, **self.numbers}
+
+
+def checks(
+    model: Model | None, survey: Survey, catalogue: Catalogue, rows: np.ndarray, places: np.ndarray
+) -> dict[str, Check]:
+    """What can be said of the judged objects `rows` and of their rows `places` in the catalogue.
+
+    Evaluating a saved model on objects of the test fold counts as one more opening of it, in the model's folder.
+    """
+    found: dict[str, Check | None] = {
+        "simulated or real": _reality(model, survey),
+        "trained on": None if model is None else _seen(model, survey, rows),
+        "shared between folds": _shared(survey, catalogue),
+        "openings of the test fold": None if model is None else _opened(model, survey, rows),
+        "outside the training domain": _outside(catalogue, places),
+        "looks like the training sample": None if model is None else _shift(model, survey, rows),
+        "independent groups": _groups(survey, rows),
+    }
+    return {name: check for name, check in found.items() if check is not None}
+
+
+def _reality(model: Model | None, survey: Survey) -> Check:
+    here = "real data" if survey.schema.real else "a simulation"
+    if model is None or model.contract.real == survey.schema.real:
+        return Check(f"judged on {here}" + ("" if model is None else ", trained on the like"))
+    there = "real data" if model.contract.real else "a simulation"
+    return Check(f"judged on {here}, trained on {there}", "warn")
+
+
+def _same_survey(model: Model, survey: Survey) -> bool:
+    return bool(model.provenance.get("survey_hash") == survey.hash)
+
+
+def _seen(model: Model, survey: Survey, rows: np.ndarray) -> Check | None:
+    """Judged objects that the model was trained, stopped or calibrated on."""
+    if not _same_survey(model, survey) or "fold" not in survey.index.column_names:
+        return Check(
+            "the judged survey is another than the training survey; objects that stand in both are not counted"
+        )
+    names, counts = np.unique(survey.column("fold")[rows].astype(str), return_counts=True)
+    of = {str(n): int(c) for n, c in zip(names, counts, strict=True)}
+    if of.get("train"):
+        words = f"{of['train']:,} of {len(rows):,} judged objects stand in the training fold: the figures flatter"
+        return Check(words, "strong", {"objects": of})
+    used = of.get("valid", 0) + of.get("calib", 0)
+    if used:
+        words = f"{used:,} of {len(rows):,} judged objects served for early stopping or calibration"
+        return Check(words, "warn", {"objects": of})
+    return Check("no judged object was trained, stopped or calibrated on", "", {"objects": of})
+
+
+def _shared(survey: Survey, catalogue: Catalogue) -> Check | None:
+    whole = survey.whole or survey
+    if "cv_fold" in catalogue.names:
+        return Check("out-of-fold answers of cross-validation: a group stays in one fold")
+    if not {"fold", "group"} <= set(whole.index.column_names):
+        return None
+    leaks = folds.leaks(whole, pixels=False)
+    words = [f"{k}: {leak.pairs:,} pairs, {leak.test:,} test objects" for k, leak in leaks.kinds.items() if leak.pairs]
+    test = leaks.objects.get("test", 0)
+    if not words:
+        return Check(f"nothing: looked for {', '.join(leaks.kinds)}")
+    shared = f"; {leaks.clean:,} of {test:,} test objects share no group with the other folds" if test else ""
+    return Check("; ".join(words) + shared, "warn", {"test": test, "clean": leaks.clean})
+
+
+def clean(survey: Survey, rows: np.ndarray) -> np.ndarray | None:
+    """(n,) of the judged objects: those whose group stands in no other fold; None where all of them, or none, are."""
+    if not {"fold", "group"} <= set(survey.index.column_names):
+        return None
+    fold = survey.column("fold")[rows].astype(str)
+    if not (fold == "test").all():
+        return None
+    good = folds.clean_test(survey)[rows]
+    return None if good.all() or not good.any() else good
+
+
+def _opened(model: Model, survey: Survey, rows: np.ndarray) -> Check | None:
+    """Count an opening of the test fold, in a file beside the model."""
+    if model.path is None or not _same_survey(model, survey) or "fold" not in survey.index.column_names:
+        return None
+    if not (survey.column("fold")[rows].astype(str) == "test").any():
+        return None
+    file = model.path / "openings.json"
+    count = int(read_json(file)["test"] if file.exists() else 0) + 1
+    write_json(file, {"test": count})
+    if count == 1:
+        return Check("the first time with this model", "", {"count": count})
+    words = f"{count} times with this model; a choice made after looking at it makes its figures optimistic"
+    return Check(words, "warn" if count > 3 else "", {"count": count})
+
+
+def _outside(catalogue: Catalogue, places: np.ndarray) -> Check | None:
+    if "in_domain" not in catalogue.names:
+        return None
+    p = catalogue.column("in_domain")[places]
+    p = p[np.isfinite(p)]
+    if not len(p):
+        return None
+    far, low = int((p < 0.001).sum()), float((p < 0.05).mean())
+    words = f"{far:,} of {len(p):,} objects (p < 0.001); {low:.1%} below p = 0.05, where 5% are expected"
+    mark: Literal["", "warn", "strong"] = "strong" if low > 0.25 else "warn" if low > 0.1 else ""
+    return Check(words, mark, {"outside": far, "below 0.05": low, "objects": len(p)})
+
+
+def _shift(model: Model, survey: Survey, rows: np.ndarray) -> Check | None:
+    """Two-sample test on the network's features, against objects of the training population that it never saw."""
+    whole = survey.whole
+    if whole is None or not _same_survey(model, survey) or "fold" not in whole.index.column_names:
+        return None
+    fold = whole.column("fold").astype(str)
+    for names in (("valid",), ("valid", "calib"), ("train",)):  # the network was fitted to the last of them
+        reference = np.flatnonzero(np.isin(fold, names))
+        if len(reference) >= FEW:
+            break
+    judged = survey.select(rows, "judged")
+    groups = [None, None]
+    if "group" in whole.index.column_names:  # a group on both sides would be told apart by nothing
+        reference = reference[~np.isin(whole.column("group")[reference], judged.column("group"))]
+    beside = whole.select(reference, "reference")
+    if min(len(beside), len(judged)) < FEW // 2:
+        return Check(f"not tested: {len(beside)} and {len(judged)} objects are too few")
+    features = [run_over(model, s, most=LOOKED_AT)[1].numpy() for s in (beside, judged)]
+    if "group" in whole.index.column_names:
+        groups = [s.column("group")[_spread(len(s), LOOKED_AT)] for s in (beside, judged)]
+    try:
+        made = two_sample(*features, *groups)
+    except InputError as error:
+        return Check(f"not tested: {error.problem}")
+    alike = "they look alike" if not made.mark else "they differ"
+    words = (
+        f"{alike}: a classifier on the network's features tells {len(features[1]):,} judged from {len(features[0]):,} "
+        f"{' and '.join(names)} objects with an AUC of {made.statistic} (0.5 is chance), p = {made.p_value:.2g}"
+    )
+    mark: Literal["", "warn", "strong"] = "strong" if made.mark == "strong" else "warn" if made.mark else ""
+    return Check(words, mark, {"auc": made.statistic.json(), "p": made.p_value, "reference": "+".join(names)})
+
+
+def _spread(n: int, most: int) -> np.ndarray:
+    return np.unique(np.linspace(0, n - 1, min(n, most)).astype(np.int64))
+
+
+def _groups(survey: Survey, rows: np.ndarray) -> Check:
+    if "group" not in survey.index.column_names:
+        return Check("objects are taken as independent: the survey has no groups", "warn", {"groups": None})
+    n = len(np.unique(survey.column("group")[rows]))
+    if n == len(rows):
+        return Check("every object is a group of its own", "", {"groups": n})
+    return Check(f"{n:,} groups; intervals resample them whole", "", {"groups": n})
+
+
+def of_answers(
+    a: Answers, question: Known, prior: Mapping[str, float], assumed: Mapping[str, float]
+) -> dict[str, Check]:
+    """What can be said of one question: objects left out, small classes, and the prior that the answers assume."""
+    found = {}
+    if question.strange:
+        words = ", ".join(f"{n} ({c:,})" for n, c in question.strange.items())
+        found["classes that the model does not know"] = Check(f"left out: {words}", "warn", dict(question.strange))
+    if question.censored:
+        found["limits"] = Check(f"{question.censored:,} objects with only a limit are left out of the figures")
+    if a.kind == "values":
+        if len(a) < FEW:
+            found["small sample"] = Check(f"{len(a)} objects: wide intervals, no bins", "warn")
+        return found
+    counts = {n: int((a.truth == i).sum()) for i, n in enumerate(a.names)}
+    few = [f"{n} ({c})" for n, c in counts.items() if c < 30]
+    if few:
+        found["small classes"] = Check(f"fewer than 30 objects: {', '.join(few)}", "warn", counts)
+    shares = {n: c / len(a) for n, c in counts.items()}
+    if prior and all(n in prior for n in a.names):
+        far = max(abs(np.log((shares[n] + 1e-9) / (prior[n] + 1e-9))) for n in a.names)
+        words = "class shares: " + ", ".join(
+            f"{n} {shares[n]:.3g} here, {prior[n]:.3g} in the training fold" for n in a.names[:6]
+        )
+        if assumed and any(abs(assumed.get(n, p) - p) > 1e-6 for n, p in prior.items()):
+            words += "; the probabilities assume " + ", ".join(
+                f"{n} {assumed[n]:.3g}" for n in a.names[:6] if n in assumed
+            )
+        found["class prior"] = Check(
+            words, "warn" if far > np.log(1.5) else "", {"here": shares, "training": dict(prior)}
+        )
+    return found

@@ -1,0 +1,294 @@
+"""Figures of merit of one question, for everybody who answered it, on the same resampled objects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from deepsky.judging.answering import Answers, subset
+from deepsky.metrics import calibration, classification, distributions, regression
+from deepsky.metrics._bootstrap import codes, definition_of, draw, evaluate, interval
+from deepsky.metrics._weights import mean, quantile, ratio, weights
+from deepsky.metrics.binning import Bin
+from deepsky.metrics.intervals import Difference, Estimate
+
+Metric = Callable[..., Any]
+Table = dict[str, tuple[Metric, tuple[np.ndarray, ...]]]
+Figures = dict[str, dict[str, Estimate]]
+
+TPR_NEGATIVES = 40_000  # TPR0 and TPR10 mean what the lens challenge meant only with about as many negatives
+LOWER = ("log loss", "Brier", "ECE", "RMSE", "MAE", "CRPS", "PIT KS")
+UNJUDGED = ("coverage",)  # nearer to nominal is better, and neither more nor less
+
+
+# -- which figures --------------------------------------------------------------------------------------------
+def table(a: Answers) -> Table:
+    """The figures of one question, each as a function and the arrays that it takes."""
+    made = {"binary": _binary, "classes": _classes, "values": _values}[a.kind](a)
+    if a.low is not None and a.high is not None:
+        inside = ((a.truth >= a.low) & (a.truth <= a.high)).astype(np.float64)
+        made["conformal coverage"] = (_share("Share of truths inside the conformal interval."), (inside,))
+    if a.member is not None:
+        inside = np.take_along_axis(a.member, a.truth[:, None], 1)[:, 0].astype(np.float64)
+        made["conformal coverage"] = (_share("Share of true classes inside the conformal set."), (inside,))
+    return made
+
+
+_COMPLETENESS = "Completeness (recall): share of the positives with a probability of at least 0.5."
+_PURITY = "Purity (precision) of the objects with a probability of at least 0.5, at this sample's prevalence."
+
+
+def _binary(a: Answers) -> Table:
+    s, y = a.scores, a.truth
+    negatives = int((y == 0).sum())
+    made: Table = {
+        "AUROC": (classification.auroc, (s, y)),
+        "average precision": (classification.average_precision, (s, y)),
+    }
+    if negatives >= TPR_NEGATIVES:
+        for name, count in (("TPR0", 0), ("TPR10", 10)):
+            words = f"Highest true positive rate with {'no' if count == 0 else 'fewer than ten'} false positives."
+            made[name] = (_fixed(classification.tpr_at_false_positives, words, count=count), (s, y))
+    for fpr in (1.7e-4, 2e-4, 1e-3, 1e-2):
+        if fpr * negatives >= 1:
+            words = f"Highest true positive rate at a false positive rate of at most {fpr:g}."
+            made[f"TPR at FPR {fpr:g}"] = (_fixed(classification.tpr_at_fpr, words, fpr=fpr), (s, y))
+    return made | {
+        "accuracy": (classification.accuracy, (a.decided, y)),
+        "balanced accuracy": (classification.balanced_accuracy, (a.decided, y)),
+        "completeness": (_fixed(classification.completeness, _COMPLETENESS, threshold=0.5), (s, y)),
+        "purity": (_fixed(classification.purity, _PURITY, threshold=0.5), (s, y)),
+        "F1": (_fixed(classification.f1, "F1: harmonic mean of purity and completeness.", threshold=0.5), (s, y)),
+        "log loss": (classification.log_loss, (s, y)),
+        "Brier": (classification.brier, (s, y)),
+        "ECE": (calibration.ece, (s, y)),
+    }
+
+
+def _classes(a: Answers) -> Table:
+    top, right = calibration.top_label(a.scores, a.truth)
+    return {
+        "accuracy": (classification.accuracy, (a.decided, a.truth)),
+        "balanced accuracy": (classification.balanced_accuracy, (a.decided, a.truth)),
+        "macro F1": (classification.macro_f1, (a.decided, a.truth)),
+        "macro AUROC": (classification.macro_one_vs_rest(classification.auroc), (a.scores, a.truth)),
+        "log loss": (classification.log_loss, (a.scores, a.truth)),
+        "Brier": (classification.brier, (a.scores, a.truth)),
+        "ECE": (calibration.ece, (top, right)),
+    }
+
+
+def _values(a: Answers) -> Table:
+    r = a.residual
+    made: Table = {
+        "bias": (regression.bias, (r,)),
+        "sigma_NMAD": (regression.sigma_nmad, (r,)),
+        "outliers": (regression.outlier_fraction, (r,)) if a.redshift else (outliers, (r,)),
+        "RMSE": (regression.rmse, (r,)),
+        "MAE": (regression.mae, (r,)),
+        "R2": (regression.r2, (a.scores, a.truth)),
+    }
+    u = a.pit
+    if u is not None and a.quantiles is not None:
+        each = distributions.crps_quantiles(a.levels, a.quantiles, a.truth)
+        made["CRPS"] = (regression.crps, (each,))
+        made["PIT KS"] = (regression.pit_ks, (u,))
+        for nominal in (0.68, 0.95):
+            inside = (np.abs(u - 0.5) <= nominal / 2).astype(np.float64)
+            made[f"coverage {nominal:.0%}"] = (_share(f"Share of truths inside the central {nominal:.0%}."), (inside,))
+    return made
+
+
+def outliers(r: np.ndarray, weight: np.ndarray | None = None) -> Any:
+    """Outlier fraction: share of objects with |r - median r| > 5 sigma_NMAD (6e-7 of a normal distribution)."""
+    x = np.asarray(r, dtype=np.float64)
+    w = weights(weight, len(x))
+    centre, scale = np.asarray(quantile(x, 0.5, weight)), np.asarray(regression.sigma_nmad(x, weight))
+    far = np.abs(x - centre[..., None]) > 5 * scale[..., None]
+    found = ratio((far * w).sum(-1), w.sum(-1))
+    return float(found) if found.ndim == 0 else found
+
+
+def _fixed(function: Metric, words: str, **settings: Any) -> Metric:
+    """A figure with its settings filled in, that still takes weights."""
+
+    def metric(scores: np.ndarray, truth: np.ndarray, weight: np.ndarray | None = None) -> Any:
+        return function(scores, truth, weight=weight, **settings)
+
+    metric.__doc__ = words
+    return metric
+
+
+def _share(words: str) -> Metric:
+    def share(inside: np.ndarray, weight: np.ndarray | None = None) -> Any:
+        return mean(inside, weight)
+
+    share.__doc__ = words
+    return share
+
+
+def headline(a: Answers) -> tuple[str, ...]:
+    """The figures that are binned and put into words: what an astronomer quotes first."""
+    return {
+        "binary": ("AUROC", "completeness", "purity", "log loss"),
+        "classes": ("accuracy", "balanced accuracy", "log loss"),
+        "values": ("bias", "sigma_NMAD", "outliers", "RMSE", "coverage 68%"),
+    }[a.kind] + ("conformal coverage",)
+
+
+def better(name: str) -> str | None:
+    """Which way a figure is better: "higher", "lower" or "zero"; None where it cannot say who is ahead."""
+    if any(word in name for word in UNJUDGED):
+        return None
+    if name == "bias":
+        return "zero"
+    return "lower" if name in LOWER or name.startswith(("sigma", "outliers")) else "higher"
+
+
+# -- on resampled objects -------------------------------------------------------------------------------------
+def compared(
+    answers: Mapping[str, Answers],
+    groups: np.ndarray | None,
+    *,
+    replicates: int = 500,
+    only: Sequence[str] | None = None,
+    level: float = 0.95,
+    seed: int = 0,
+) -> tuple[Figures, dict[str, dict[str, Difference]]]:
+    """Every figure of everybody with its interval, and how the first differs from each of the others.
+
+    All figures are computed on the same resampled samples, drawn once: what `metrics.intervals.bootstrap` and
+    `paired_difference` give one by one, in a fraction of the time.
+
+    Parameters
+    ----------
+    answers : by who; the same objects in the same order.
+    groups : (n,) what is independent, or None.
+    only : names of figures; by default all.
+
+    Returns
+    -------
+    Figures by who and name, and differences of the first from each other, by who and name.
+    """
+    tables = {who: {n: v for n, v in table(a).items() if only is None or n in only} for who, a in answers.items()}
+    n = len(next(iter(answers.values())))
+    number, count = codes(groups, n)
+    resampled: dict[str, dict[str, list[np.ndarray]]] = {w: {k: [] for k in t} for w, t in tables.items()}
+    for times in draw(number, count, replicates, seed) if count > 1 and replicates > 1 else ():
+        for who, own in tables.items():
+            for name, (metric, arrays) in own.items():
+                resampled[who][name].append(evaluate(metric, arrays, times))
+    many = None if groups is None else count
+    found: Figures = {}
+    drawn: dict[str, dict[str, np.ndarray]] = {}
+    for who, own in tables.items():
+        drawn[who] = {k: np.concatenate(v) if v else np.zeros(0) for k, v in resampled[who].items()}
+        found[who] = {k: _estimate(*own[k], drawn[who][k], n, level, many) for k in own}
+    first, *others = tables
+    return found, {who: _differences(found, drawn, first, who, level) for who in others}
+
+
+def figures(a: Answers, groups: np.ndarray | None = None, replicates: int = 500) -> dict[str, Estimate]:
+    """The figures of merit of one question, each with its interval."""
+    return compared({"": a}, groups, replicates=replicates)[0][""]
+
+
+def _estimate(
+    metric: Metric, arrays: tuple[np.ndarray, ...], values: np.ndarray, n: int, level: float, groups: int | None
+) -> Estimate:
+    low, high = spread(values, level)
+    return Estimate(float(metric(*arrays)), low, high, n, definition_of(metric), level, groups)
+
+
+def spread(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """Percentile interval of replicates; NaN where all are equal, since then resampling says nothing."""
+    finite = values[np.isfinite(values)]
+    if not len(finite) or np.ptp(finite) <= 1e-12 * np.abs(finite).max():
+        return float("nan"), float("nan")
+    return interval(values, level)
+
+
+def _differences(
+    found: Figures, drawn: Mapping[str, Mapping[str, np.ndarray]], first: str, second: str, level: float
+) -> dict[str, Difference]:
+    made = {}
+    for name, one in found[first].items():
+        way = better(name)
+        if way is None or name not in found[second]:
+            continue
+        two = found[second][name]
+        size: Callable[[Any], Any] = np.abs if way == "zero" else np.asarray
+        apart = size(drawn[first][name]) - size(drawn[second][name])
+        low, high = interval(apart, level) if len(apart) else (float("nan"), float("nan"))
+        verdict = "equal"
+        if low > 0 or high < 0:
+            verdict = "ahead" if (low > 0) == (way == "higher") else "behind"
+        words = f"difference of: {one.definition}"
+        value = float(size(one.value) - size(two.value))
+        made[name] = Difference(
+            Estimate(value, low, high, one.n, words, level, one.groups), verdict, one.value, two.value
+        )
+    return made
+
+
+# -- in bins ----------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, eq=False)
+class Binned:
+    """Figures on some of the objects.
+
+    Attributes
+    ----------
+    label, low, high : which; NaN ends for a bin of words.
+    n : how many objects.
+    figures : by who and name; `paired` of the first against the second, by name.
+    miss : names of coverages that are off by more than three binomial sigma.
+    """
+
+    label: str
+    low: float
+    high: float
+    n: int
+    figures: Mapping[str, Mapping[str, Estimate]]
+    paired: Mapping[str, Difference] = field(default_factory=dict)
+    miss: tuple[str, ...] = ()
+
+    def json(self) -> dict[str, Any]:
+        """JSON literals."""
+        return {
+            "bin": self.label,
+            "low": self.low,
+            "high": self.high,
+            "n": self.n,
+            "figures": {w: {k: e.json() for k, e in f.items()} for w, f in self.figures.items()},
+            "paired": {k: d.json() for k, d in self.paired.items()},
+            "coverage off": list(self.miss),
+        }
+
+
+def binned(
+    answers: Mapping[str, Answers], bins: Sequence[Bin], groups: np.ndarray | None, *, replicates: int = 500
+) -> tuple[Binned, ...]:
+    """The headline figures of everybody in every bin; `bins` hold rows of the answers."""
+    made = []
+    for b in bins:
+        here = {who: subset(a, b.rows) for who, a in answers.items()}
+        first = next(iter(here.values()))
+        own = None if groups is None else groups[b.rows]
+        found, paired = compared(here, own, replicates=replicates, only=headline(first))
+        beside = paired.get("classical", next(iter(paired.values()), {}))
+        made.append(Binned(b.label, b.low, b.high, b.n, found, beside, _missed(first, found[next(iter(here))])))
+    return tuple(made)
+
+
+def _missed(a: Answers, found: Mapping[str, Estimate]) -> tuple[str, ...]:
+    nominal = {"coverage 68%": 0.68, "coverage 95%": 0.95} | (
+        {} if a.level is None else {"conformal coverage": a.level}
+    )
+    return tuple(
+        name
+        for name, share in nominal.items()
+        if name in found and abs(found[name].value - share) > 3 * np.sqrt(share * (1 - share) / len(a))
+    )

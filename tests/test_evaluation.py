@@ -1,0 +1,234 @@
+"""Evaluation: answers meet their truths by id, losses are called losses, and what must be known is said."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from tests import made_up
+from tests.report import answered
+
+from deepsky.catalogue import Catalogue
+from deepsky.errors import InputError
+from deepsky.evaluation import Report, compare, evaluate
+from deepsky.judging import PREVALENCES
+from deepsky.learning import learning_curve, parts
+from deepsky.model import Model, load
+from deepsky.schema import Column
+from deepsky.survey import Survey
+from deepsky.tasks.classify import Classify
+from deepsky.tasks.regress import Regress
+from deepsky.training import train
+
+SHAPE, WIDTH = Classify("shape"), Regress("width")
+
+
+@pytest.fixture(scope="module")
+def survey(tmp_path_factory: pytest.TempPathFactory) -> Survey:
+    return answered.survey(tmp_path_factory.mktemp("evaluation") / "blobs", 500)
+
+
+def shuffled(c: Catalogue, seed: int = 0) -> Catalogue:
+    return replace(c, held=c.table.take(np.random.default_rng(seed).permutation(len(c))))
+
+
+def numbers(report: Report, who: str = "ours") -> dict[str, float]:
+    q = next(iter(report.questions.values()))
+    return {n: e.value for n, e in q.figures[who].items()}
+
+
+# -- who is held against what -----------------------------------------------------------------------------------
+def test_answers_meet_their_truths_by_id_whatever_the_order(survey: Survey) -> None:
+    cat, beside = answered.binary(survey), answered.binary(survey, 1.0, seed=4)
+    here = survey.select(np.random.default_rng(1).permutation(len(survey)), "shuffled")
+    plain = evaluate(cat, survey, task=SHAPE, classical=beside, replicates=20)
+    mixed = evaluate(shuffled(cat), here, task=SHAPE, classical=shuffled(beside, 2), replicates=20)
+    for who in ("ours", "classical", "constant"):
+        assert numbers(mixed, who) == pytest.approx(numbers(plain, who), nan_ok=True)
+    ids = here.id[mixed.questions["shape"].rows]
+    truth = survey.column("shape")[[list(survey.id).index(i) for i in ids]]
+    assert ((mixed.questions["shape"].answers["ours"].truth == 1) == (truth == "round")).all()
+
+
+def test_the_same_catalogue_twice_is_equal_and_a_worse_one_is_behind(survey: Survey) -> None:
+    good, bad = answered.values(survey, 0.1), answered.values(survey, 0.3, seed=1)
+    same = evaluate(good, survey, task=WIDTH, classical=shuffled(good), replicates=50).questions["width"]
+    assert {d.verdict for d in same.paired.values()} == {"equal"}
+    lost = evaluate(bad, survey, task=WIDTH, classical=good, replicates=100)
+    assert {lost.questions["width"].paired[n].verdict for n in ("RMSE", "CRPS", "sigma_NMAD", "R2")} == {"behind"}
+    assert "behind" in str(lost)
+    over = lost.questions["width"].over_constant
+    assert over["RMSE"].verdict == "ahead"
+
+
+def test_what_has_no_answer_is_left_out_and_counted(survey: Survey) -> None:
+    cat = answered.binary(survey)
+    flags = np.zeros(len(cat), np.int16)
+    flags[:5] = 16
+    p = cat.column("p_long").copy()
+    p[5:8] = np.nan
+    table = cat.table.set_column(cat.names.index("flags"), "flags", pa.array(flags))
+    table = table.set_column(cat.names.index("p_long"), "p_long", pa.array(p)).slice(0, 490)
+    report = evaluate(replace(cat, held=table), survey, task=SHAPE, replicates=10)
+    assert len(report.rows) == 500 - 5 - 3 - 10
+    lost = report.checks["judged"].numbers["left out"]
+    assert sorted(lost.values()) == [0, 3, 15] and report.checks["judged"].mark == "warn"
+    assert not set(survey.id[:8]) & set(survey.id[report.rows])
+
+
+def test_of_a_repeated_cross_validation_the_first_repeat_is_judged(survey: Survey) -> None:
+    first, second = answered.binary(survey, 2.0), answered.binary(survey, 0.2, seed=9)
+    parts_ = []
+    for repeat, c in enumerate((first, second)):
+        both = c.table.append_column("cv_repeat", pa.array(np.full(len(c), repeat, np.int16)))
+        parts_.append(both.append_column("cv_fold", pa.array(np.zeros(len(c), np.int16))))
+    report = evaluate(replace(first, held=pa.concat_tables(parts_)), survey, task=SHAPE, replicates=10)
+    assert numbers(report) == pytest.approx(numbers(evaluate(first, survey, task=SHAPE, replicates=10)))
+    assert "cross-validation" in report.checks["shared between folds"].words
+
+
+def _different(survey: Survey, c: Catalogue) -> None:
+    model = _model(SHAPE.bind(survey))
+    compare(model, _model(Classify("kind").bind(survey)), survey)
+
+
+def _model(task: object) -> Model:
+    return Model(task, None, None, None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("words", "call"),
+    [
+        ("does not say what it answers", lambda s, c: evaluate(c, s)),
+        ("no such column", lambda s, c: evaluate(c, s, task=SHAPE, by=("colour",))),
+        ("no such label", lambda s, c: evaluate(c, s, task=Classify("unknown"))),
+        ("no such column in the catalogue", lambda s, c: evaluate(c, s, task=Classify("kind"))),
+        ("answer different questions", _different),
+    ],
+)
+def test_errors_say_what_is_wrong(survey: Survey, words: str, call: object) -> None:
+    with pytest.raises(InputError, match=words):
+        call(survey, answered.binary(survey))  # type: ignore[operator]
+
+
+def test_strangers_and_unlabelled_objects_are_refused(survey: Survey) -> None:
+    other = answered.catalogue({"p_long": [0.5], "p_round": [0.5]}, ["somebody else"])
+    with pytest.raises(InputError, match="no object has both an answer and a truth"):
+        evaluate(other, survey, task=SHAPE)
+    nothing = survey.with_columns(
+        {"shape": pa.nulls(len(survey), pa.string())}, {"shape": Column("str", role="label", classes=("long", "round"))}
+    )
+    with pytest.raises(InputError, match="no object has a truth"):
+        evaluate(answered.binary(survey), nothing, task=SHAPE.bind(survey))
+
+
+# -- what is written ----------------------------------------------------------------------------------------------
+def test_json_holds_every_figure_and_no_nan(survey: Survey, tmp_path: Path) -> None:
+    report = evaluate(
+        answered.binary(survey), survey, task=SHAPE, classical=answered.binary(survey, 1.0, seed=2), by=("mag",),
+        to=tmp_path, replicates=20,
+    )  # fmt: skip
+    text = (tmp_path / "report.json").read_text()
+    assert "NaN" not in text and "Infinity" not in text
+    data = json.loads(text)
+    q = data["questions"]["shape"]
+    assert set(q["figures"]) == {"ours", "classical", "constant"} and {"ECE", "Brier"} <= set(q["figures"]["ours"])
+    assert [c["prevalence"] for c in q["curves"]["prevalence"]["ours"]["curves"]] == list(PREVALENCES)
+    assert q["curves"]["follow-up"]["ours"]["figures"][0]["true"]["definition"].startswith("Expected true objects")
+    assert q["paired"]["AUROC"]["verdict"] in {"ahead", "behind", "equal"}
+    rows = q["bins"]["mag"]
+    assert sum(r["n"] for r in rows) == 500 and rows[-1]["bin"] == "mag not measured"
+    assert data["simulation"] is True and (tmp_path / "report.html").stat().st_size > 50_000
+    assert str(report).endswith(str(tmp_path / "report.html"))
+
+
+def test_the_usual_columns_are_binned_unasked(survey: Survey) -> None:
+    report = evaluate(answered.values(survey), survey, task=WIDTH, replicates=10)
+    assert list(report.questions["width"].bins) == ["mag"]
+
+
+def test_both_scores_where_a_split_shares_groups(tmp_path: Path) -> None:
+    here = answered.survey(tmp_path / "blobs", 300)
+    group, fold = here.column("group").copy(), here.column("fold").astype(str)
+    test = np.flatnonzero(fold == "test")
+    leak = test[:20]
+    group[leak] = group[np.flatnonzero(fold == "train")[:20]]
+    leaking = here.with_columns({"group": pa.array(group)}, {})
+    cat = answered.binary(leaking)
+    # the shared objects are remembered: right with certainty
+    p = cat.column("p_round").copy()
+    p[leak] = here.column("shape")[leak] == "round"
+    table = cat.table.set_column(cat.names.index("p_round"), "p_round", pa.array(p))
+    table = table.set_column(cat.names.index("p_long"), "p_long", pa.array(1 - p))
+    report = evaluate(replace(cat, held=table), leaking.fold("test"), task=SHAPE, replicates=20)
+    q = report.questions["shape"]
+    assert q.clean["ours"]["accuracy"].n == len(test) - 20
+    assert q.clean["ours"]["accuracy"].value < q.figures["ours"]["accuracy"].value
+    assert report.checks["shared between folds"].mark == "warn"
+    assert "without shared groups" in str(report)
+
+
+def test_compare_two_catalogues(survey: Survey) -> None:
+    good, bad = answered.binary(survey, 2.5), answered.binary(survey, 0.8, seed=3)
+    report = compare(good, shuffled(bad), survey, task=SHAPE, by=("mag",), replicates=100)
+    q = report.questions["shape"]
+    assert report.comparison and (q.first, q.second) == ("first", "second")
+    assert q.paired["AUROC"].verdict == "ahead" and "constant" not in q.figures
+    assert q.bins["mag"][0].paired["AUROC"].verdict == "ahead"
+    back = compare(bad, good, survey, task=SHAPE, replicates=100).questions["shape"]
+    assert back.paired["AUROC"].verdict == "behind"
+    assert back.paired["AUROC"].estimate.value == pytest.approx(-q.paired["AUROC"].estimate.value)
+
+
+# -- end to end -----------------------------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Model, Survey]:
+    folder = tmp_path_factory.mktemp("trained")
+    here = made_up.survey(folder / "blobs", 300, size=16)
+    train(SHAPE, here, network="mlp", steps=12, precision="float32", to=folder / "model", quiet=True)
+    return load(folder / "model"), here
+
+
+def test_a_model_end_to_end(trained: tuple[Model, Survey], tmp_path: Path) -> None:
+    model, here = trained
+    report = evaluate(model, here.fold("test"), to=tmp_path, replicates=30)
+    q = report.questions["shape"]
+    assert list(q.figures) == ["ours", "classical", "constant"] and len(q.rows) == len(here.fold("test"))
+    assert report.names["ours"] == "mlp" and report.checks["trained on"].mark == ""
+    assert "conformal coverage" in q.figures["ours"] and q.answers["ours"].level == 0.9
+    assert report.provenance["trained on"] and report.provenance["model"] == model.hash
+    assert len(report.history) >= 1 and "looks like the training sample" in report.checks
+    counts = [report.checks["openings of the test fold"].numbers["count"]]
+    counts.append(evaluate(model, here.fold("test"), replicates=5).checks["openings of the test fold"].numbers["count"])
+    assert counts[1] == counts[0] + 1
+    assert load(model.path).hash == model.hash  # type: ignore[arg-type]
+
+
+def test_judging_the_training_fold_is_called_flattering(trained: tuple[Model, Survey]) -> None:
+    model, here = trained
+    seen = evaluate(model, here.fold("train"), replicates=5).checks
+    assert seen["trained on"].mark == "strong" and "openings of the test fold" not in seen
+    assert evaluate(model, here.fold("valid"), replicates=5).checks["trained on"].mark == "warn"
+
+
+def test_learning_curve_is_nested_and_grows(trained: tuple[Model, Survey], tmp_path: Path) -> None:
+    _, here = trained
+    made = parts(SHAPE, here, (20, 0.5, 1.0), 0)
+    sets = [set(p.id[p.column("fold") == "train"]) for p in made]
+    assert sets[0] < sets[1] < sets[2] and len(sets[2]) == len(here.fold("train"))
+    others = [set(p.id[p.column("fold") == "test"]) for p in made]
+    assert others[0] == others[2] == set(here.fold("test").id)
+    with pytest.raises(InputError, match="no such part"):
+        parts(SHAPE, here, (10_000,), 0)
+    options = {"network": "mlp", "steps": 4, "precision": "float32", "quiet": True, "replicates": 10}
+    points = learning_curve(SHAPE, here, (30, 1.0), to=tmp_path, **options)  # type: ignore[arg-type]
+    assert [p[0] for p in points] == [30, len(sets[2])]
+    assert {"AUROC", "log loss"} <= set(points[0][1]) == set(points[0][2])
+    again = learning_curve(SHAPE, here, (30,), to=tmp_path, **options)  # type: ignore[arg-type]
+    assert again[0][1]["AUROC"].value == points[0][1]["AUROC"].value
+    report = evaluate(answered.binary(here), here, task=SHAPE, learning_curve=points, replicates=5)
+    assert report.json()["learning curve"][1]["n"] == len(sets[2])

@@ -1,0 +1,309 @@
+"""Judging: against formulas, against the same figures one by one, and on samples whose truth is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from scipy.special import expit, ndtri
+from tests import made_up
+from tests.report import answered
+
+from deepsky import judging
+from deepsky.judging import Answers, caveats, drawing, merit
+from deepsky.metrics import classification, regression
+from deepsky.metrics.binning import quantile_bins
+from deepsky.metrics.intervals import bootstrap, paired_difference
+from deepsky.schema import Column
+from deepsky.survey import Survey
+from deepsky.tasks._densities import LEVELS
+from deepsky.tasks.classify import Classify
+from deepsky.tasks.regress import Regress
+
+G = np.random.default_rng(0)
+Y = (G.random(600) < 0.3).astype(np.int64)
+GROUPS = np.arange(600) // 3
+P = expit(2 * (2 * (Y - 0.5) + G.normal(size=600)))
+WORSE = expit(1 * (1 * (Y - 0.5) + G.normal(size=600)))
+
+
+def binary(p: np.ndarray = P) -> Answers:
+    return Answers("binary", p, Y, ("no", "lens"))
+
+
+def several(skill: float = 1.5) -> Answers:
+    y = G.integers(0, 3, 500)
+    e = np.exp(skill * np.eye(3)[y] + G.normal(size=(500, 3)))
+    return Answers("classes", e / e.sum(1, keepdims=True), y, ("a", "b", "c"), member=e > 1)
+
+
+def values(sigma: float = 0.2, claimed: float | None = None, n: int = 700) -> Answers:
+    g = np.random.default_rng(3)
+    y = g.normal(size=n)
+    said = y + sigma * g.normal(size=n)
+    q = said[:, None] + (claimed or sigma) * ndtri(np.array(LEVELS))
+    reach = 1.645 * (claimed or sigma)
+    return Answers("values", said, y, ("mass",), "dex", q, LEVELS, said - reach, said + reach, level=0.9)
+
+
+@pytest.fixture(scope="module")
+def survey(tmp_path_factory: pytest.TempPathFactory) -> Survey:
+    return answered.survey(tmp_path_factory.mktemp("judging") / "blobs", 200)
+
+
+# -- questions ------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("classes", "expected"),
+    [(("lens", "not"), 0), (("0", "1"), 1), (("galaxy", "star"), 1), (("a", "b"), 1), (("star", "lens"), 1)],
+)
+def test_the_positive_class(classes: tuple[str, ...], expected: int) -> None:
+    assert judging.positive(classes) == expected
+
+
+def test_two_classes_put_the_positive_one_last(survey: Survey) -> None:
+    words = np.where(survey.column("shape") == "long", "lens", "other").astype(object)
+    column = {"what": Column("str", role="label", classes=("lens", "other"))}
+    here = survey.with_columns({"what": pa.array(words.tolist())}, column)
+    q = judging.known(Classify("what").bind(here), here)["what"]
+    assert q.kind == "binary" and q.names == ("other", "lens") and q.columns == ("p_other", "p_lens")
+    assert ((q.truth == 1) == (words == "lens")).all()
+
+
+def test_labels_that_the_task_does_not_know_are_counted(survey: Survey) -> None:
+    task = Classify("kind").bind(survey)
+    words = survey.column("kind").copy()
+    words[:7] = "ring"
+    words[7:10] = None
+    column = {"kind": Column("str", role="label", classes=("disk", "irregular", "ring", "spheroid"))}
+    here = survey.with_columns({"kind": pa.array(words.tolist(), pa.string())}, column)
+    q = judging.known(task, here)["kind"]
+    assert q.strange == {"ring": 7}
+    assert not q.has[:10].any() and q.has[10:].all()
+    check = caveats.of_answers(several(), q, {}, {})["classes that the model does not know"]
+    assert check.mark == "warn" and "ring (7)" in check.words
+
+
+def test_columns_of_zeros_and_ones_are_binary_and_fractions_are_values(survey: Survey) -> None:
+    n = len(survey)
+    bits, shares = np.arange(n) % 2.0, np.linspace(0, 1, n)
+    columns = {name: Column(role="label") for name in ("bar", "arm")}
+    here = survey.with_columns({"bar": bits, "arm": shares}, columns)
+    task = Classify(("bar", "arm"), multilabel=True).bind(here)
+    q = judging.known(task, here)
+    assert q["bar"].kind == "binary" and q["arm"].kind == "values"
+    cat = answered.catalogue({"p_bar": np.full(n, 0.25), "p_arm": shares + 0.1}, here.id)
+    at = np.arange(n)
+    assert judging.answers(q["bar"], cat, at, at).scores[0] == 0.25
+    a = judging.answers(q["arm"], cat, at, at)
+    assert judging.figures(a)["bias"].value == pytest.approx(0.1)
+
+
+def test_limits_are_no_values(survey: Survey) -> None:
+    limit = np.zeros(len(survey))
+    limit[:30] = 1
+    column = {"depth": Column(unit="mag", role="label", limit="depth_limit")}
+    here = survey.with_columns({"depth": np.linspace(1, 2, len(survey)), "depth_limit": limit}, column)
+    q = judging.known(Regress("depth").bind(here), here)["depth"]
+    assert q.censored == 30 and not q.has[:30].any() and q.has[30:].all()
+
+
+# -- figures --------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("make", [binary, several, values])
+@pytest.mark.parametrize("groups", [None, "groups"])
+def test_all_figures_at_once_equal_each_alone(make: object, groups: object) -> None:
+    first = make()  # type: ignore[operator]
+    second = {"binary": lambda: binary(WORSE), "classes": lambda: first, "values": lambda: values(0.3)}[first.kind]()
+    g = None if groups is None else (np.arange(len(first)) // 3)
+    found, apart = judging.compared({"ours": first, "classical": second}, g, replicates=60)
+    for name, (metric, arrays) in judging.table(first).items():
+        alone = bootstrap(metric, *arrays, groups=g, replicates=60)
+        assert str(found["ours"][name]) == str(alone), name
+        assert found["ours"][name].definition == alone.definition and len(alone.definition) > 5
+        way = judging.better(name)
+        if way is None:
+            assert name not in apart["classical"]
+            continue
+        other = judging.table(second)[name][1]
+        if len(arrays) == 2:
+            one = paired_difference(metric, arrays[0], other[0], arrays[1], g, better=way, replicates=60)
+        else:  # a figure of residuals or of single objects
+
+            def alone_of(x: np.ndarray, _: np.ndarray, weight: object = None, metric: object = metric) -> object:
+                return metric(x, weight=weight)  # type: ignore[operator]
+
+            one = paired_difference(alone_of, arrays[0], other[0], arrays[0], g, better=way, replicates=60)
+        both = apart["classical"][name]
+        assert both.verdict == one.verdict, name
+        ends = [(d.estimate.value, d.estimate.low, d.estimate.high) for d in (both, one)]
+        assert ends[0] == pytest.approx(ends[1], nan_ok=True), name
+
+
+def test_a_better_system_is_ahead_and_the_other_behind() -> None:
+    _, forth = judging.compared({"a": binary(), "b": binary(WORSE)}, None, replicates=200)
+    _, back = judging.compared({"b": binary(WORSE), "a": binary()}, None, replicates=200)
+    for name in ("AUROC", "log loss", "Brier"):
+        assert forth["b"][name].verdict == "ahead" and back["a"][name].verdict == "behind"
+    _, same = judging.compared({"a": binary(), "b": binary()}, None, replicates=50)
+    assert {d.verdict for d in same["b"].values()} == {"equal"}
+
+
+def test_every_figure_has_a_direction_or_is_a_coverage() -> None:
+    names = {n for a in (binary(), several(), values()) for n in judging.table(a)}
+    assert {n for n in names if judging.better(n) is None} == {
+        "coverage 68%", "coverage 95%", "conformal coverage",
+    }  # fmt: skip
+    lower = {n for n in names if judging.better(n) == "lower"}
+    assert lower == {"log loss", "Brier", "ECE", "RMSE", "MAE", "CRPS", "PIT KS", "sigma_NMAD", "outliers"}
+
+
+def test_tpr0_is_quoted_only_with_enough_negatives() -> None:
+    g = np.random.default_rng(1)
+    y = (np.arange(merit.TPR_NEGATIVES + 50) < 50).astype(np.int64)
+    many = Answers("binary", g.random(len(y)), y, ("no", "lens"))
+    assert {"TPR0", "TPR10", "TPR at FPR 0.0002"} <= set(judging.table(many))
+    few = set(judging.table(binary()))
+    assert not {"TPR0", "TPR10", "TPR at FPR 0.0002"} & few and "TPR at FPR 0.01" in few
+
+
+def test_outliers_with_weights_are_those_of_the_sample_written_out() -> None:
+    r = np.concatenate([G.normal(size=200), [30.0, -40.0]])
+    times = np.random.default_rng(2).integers(0, 4, (5, len(r)))
+    for row, found in zip(times, merit.outliers(r, weight=times), strict=True):
+        x = np.repeat(r, row)
+        far = np.abs(x - np.median(x)) > 5 * 1.4826 * np.median(np.abs(x - np.median(x)))
+        assert found == pytest.approx(far.mean())
+
+
+def test_redshifts_are_judged_by_dz() -> None:
+    z = np.linspace(0.1, 3, 200)
+    a = Answers("values", z + 0.2 * (1 + z), z, ("redshift",), redshift=True)
+    t = judging.figures(a)
+    assert t["bias"].value == pytest.approx(0.2) and t["outliers"].value == 1.0
+    assert "0.15" in t["outliers"].definition
+
+
+def test_the_constant_scores_what_its_formula_says() -> None:
+    share = Y.mean()
+    flat = judging.constant(binary(), {"no": 1 - share, "lens": share})
+    f = judging.figures(flat)
+    assert f["log loss"].value == pytest.approx(-share * np.log(share) - (1 - share) * np.log(1 - share))
+    assert f["Brier"].value == pytest.approx(share * (1 - share))
+    assert f["AUROC"].value == 0.5 and np.isnan(f["AUROC"].low)
+    v = values()
+    flat = judging.constant(v, {}, v.truth)
+    assert judging.figures(flat)["MAE"].value == pytest.approx(np.abs(v.truth - np.median(v.truth)).mean())
+    assert judging.figures(flat)["PIT KS"].value < 0.05  # the training distribution is calibrated
+
+
+def test_right_posteriors_are_calibrated_and_narrow_ones_are_not() -> None:
+    right, narrow = judging.figures(values()), judging.figures(values(claimed=0.1))
+    assert right["coverage 68%"].low < 0.68 < right["coverage 68%"].high
+    assert narrow["coverage 68%"].high < 0.6 and narrow["CRPS"].value > right["CRPS"].value
+    cut = quantile_bins(values().truth, 3)
+    flagged = judging.binned({"ours": values(claimed=0.1)}, cut, None, replicates=20)
+    assert all({"coverage 68%", "conformal coverage"} <= set(b.miss) for b in flagged)
+    assert not any(b.miss for b in judging.binned({"ours": values()}, cut, None, replicates=20))
+    assert sum(b.n for b in flagged) == 700
+
+
+def test_bins_hold_the_paired_change() -> None:
+    cut = quantile_bins(np.arange(600.0), 3)
+    made = judging.binned({"ours": binary(), "classical": binary(WORSE)}, cut, GROUPS, replicates=100)
+    assert [b.paired["AUROC"].verdict for b in made] == ["ahead"] * 3
+    b = made[1]
+    alone = classification.auroc(P[cut[1].rows], Y[cut[1].rows])
+    assert b.figures["ours"]["AUROC"].value == pytest.approx(alone)
+
+
+# -- what is drawn ----------------------------------------------------------------------------------------------
+def test_curves_equal_the_figures_at_their_points() -> None:
+    made = drawing.ranked(binary(), GROUPS, 80)
+    roc = made["roc"]
+    for i in (1, 40, 120, 200):
+        assert roc["tpr"][i] == pytest.approx(classification.tpr_at_fpr(P, Y, roc["fpr"][i]))
+    assert all(lo <= t <= hi for lo, t, hi in zip(roc["low"], roc["tpr"], roc["high"], strict=True) if lo == lo)
+    assert np.mean(np.isfinite(roc["low"])) > 0.9
+    for f in made["follow-up"]["figures"]:
+        exact = classification.expected_true(P, Y, f["listed"], drawing.SURVEY, f["prevalence"])
+        assert f["true"]["value"] == pytest.approx(exact)
+    one = made["follow-up"]["figures"][-7]
+    assert one["prevalence"] == 1e-3 and one["listed"] == 3000
+
+    def expected(s: np.ndarray, y: np.ndarray, weight: np.ndarray | None = None) -> object:
+        return classification.expected_true(s, y, one["listed"], drawing.SURVEY, one["prevalence"], weight)
+
+    alone = bootstrap(expected, P, Y, groups=GROUPS, replicates=80)
+    assert (one["true"]["low"], one["true"]["high"]) == pytest.approx((alone.low, alone.high), nan_ok=True)
+
+
+def test_purity_at_a_prevalence_follows_from_the_rates() -> None:
+    for f in drawing.ranked(binary(), None, 20)["prevalence"]["figures"]:
+        positives = np.sort(P[Y == 1])[::-1]
+        t = positives[int(np.ceil(f["completeness"] * len(positives))) - 1]  # the highest threshold that complete
+        p = f["prevalence"]
+        tpr, fpr = (P[Y == 1] >= t).mean(), (P[Y == 0] >= t).mean()
+        assert f["purity"]["value"] == pytest.approx(p * tpr / (p * tpr + (1 - p) * fpr))
+        assert f["false positives"] == int((P[Y == 0] >= t).sum())
+
+
+def test_one_class_only_draws_nothing_and_does_not_fail() -> None:
+    one = Answers("binary", P, np.ones(600, np.int64), ("no", "lens"))
+    made = judging.curves({"ours": one}, None)
+    assert made["roc"]["ours"] == {} and made["follow-up"]["ours"] == {}
+    assert np.isnan(judging.figures(one, replicates=20)["AUROC"].value)
+
+
+def test_histogram_of_the_pit_and_coverage() -> None:
+    made = judging.curves({"ours": values()}, None)
+    pit = made["pit"]["ours"]
+    assert sum(pit["counts"]) == 700
+    inside = [pit["low"] <= c <= pit["high"] for c in pit["counts"]]
+    assert np.mean(inside) >= 0.8  # 95% expected of right posteriors
+    nominal, share = np.array(made["coverage"]["ours"]["nominal"]), np.array(made["coverage"]["ours"]["share"])
+    assert np.abs(share[:, 0] - nominal).max() < 0.06
+    bound = made["conformal"]["ours"]
+    assert sum(bound["n"]) == 700 and np.average([s[0] for s in bound["share"]], weights=bound["n"]) == pytest.approx(
+        judging.figures(values())["conformal coverage"].value
+    )
+
+
+def test_confusion_and_sets_count_every_object() -> None:
+    a = several()
+    made = judging.curves({"ours": a}, None, replicates=20)
+    assert np.sum(made["confusion"]["ours"]["counts"]) == 500
+    sets = made["conformal sets"]["ours"]
+    assert sum(sets["sizes"]) == 500 and sum(s["n"] for s in sets["coverage"]) == 500
+    got = np.diag(made["confusion"]["ours"]["counts"]).sum() / 500
+    assert got == pytest.approx(judging.figures(a)["accuracy"].value)
+
+
+def test_running_quantiles_ignore_what_is_not_measured() -> None:
+    x = np.array([*np.linspace(0, 1, 200), np.nan])
+    y = np.array([*np.linspace(0, 1, 200), 1e9])
+    made = drawing.running(x, y)
+    assert sum(made["n"]) == 200 and max(q[1] for q in made["quantiles"]) < 1
+    assert regression.bias(y[:-1]) == pytest.approx(0.5)
+
+
+# -- what to beware of ------------------------------------------------------------------------------------------
+def test_another_prevalence_is_said(survey: Survey) -> None:
+    q = judging.known(Classify("shape").bind(survey), survey)["shape"]
+    a = Answers("binary", P, Y, q.names)
+    alike = caveats.of_answers(a, q, {q.names[0]: 0.7, q.names[1]: 0.3}, {})["class prior"]
+    other = caveats.of_answers(a, q, {q.names[0]: 0.99, q.names[1]: 0.01}, {})["class prior"]
+    assert (alike.mark, other.mark) == ("", "warn") and "0.01" in other.words
+
+
+def test_objects_that_share_a_group_with_training_are_set_apart(tmp_path: Path) -> None:
+    here = made_up.survey(tmp_path / "blobs", 120)
+    test = here.fold("test")
+    assert caveats.clean(test, np.arange(len(test))) is None  # nothing is shared
+    group = here.column("group").copy()
+    fold = here.column("fold").astype(str)
+    leak = np.flatnonzero(fold == "test")[:4]
+    group[leak] = group[np.flatnonzero(fold == "train")[:4]]
+    leaking = here.with_columns({"group": pa.array(group)}, {})
+    mask = caveats.clean(leaking.fold("test"), np.arange(len(test)))
+    assert mask is not None and (~mask).sum() == 4
