@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from deepsky.schema import ImageSchema
+from deepsky.survey import FOLDS
 
 if TYPE_CHECKING:
     from deepsky.model import Model
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 def card(model: Model) -> str:
     """The card of a model, from what is stored in it."""
     task, contract, provenance = model.task, model.contract, model.provenance
+    objects = provenance.get("objects", {})
     kind = "a simulation" if not contract.real else "real data"
     lines = [
         f"# {', '.join(task.targets) or task.name} from {contract.observation}",
@@ -23,10 +25,10 @@ def card(model: Model) -> str:
         "|---|---|",
         f"| model | `{model.hash}` |",
         f"| parameters | {sum(p.numel() for p in model.module.parameters()):,} |",
-        *(f"| objects, {fold} | {n:,} |" for fold, n in provenance.get("objects", {}).items()),
+        *(f"| objects, {fold} | {objects[fold]:,} |" for fold in FOLDS if fold in objects),
         f"| calibrated on | {provenance.get('calibration', 'not calibrated')} |",
         f"| precision | {contract.dtype} |",
-        f"| versions | {', '.join(f'{k} {v}' for k, v in provenance.get('versions', {}).items())} |",
+        f"| versions | {', '.join(f'{k} {v}' for k, v in sorted(provenance.get('versions', {}).items()))} |",
     ]
     schema = contract.schema
     if isinstance(schema, ImageSchema):

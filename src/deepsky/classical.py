@@ -8,10 +8,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from deepsky import baselines
+from deepsky import baselines, registry
 from deepsky.contract import Contract
 from deepsky.errors import InputError
-from deepsky.model import Network
+from deepsky.networks import Network
 from deepsky.sample import Sample
 from deepsky.schema import ObservationSchema
 from deepsky.survey import Survey
@@ -56,8 +56,23 @@ class Gaussian(Mixture):
     def forward(self, features: Tensor) -> Tensor:
         """(n, 1 + 2 targets), laid out as `Mixture` reads them."""
         found: Tensor = self.family(features)
-        mean, sigma = found[:, : self.targets], found[:, self.targets :].exp().clamp(min=1e-3)
-        return torch.cat([torch.zeros(len(found), 1), mean, torch.log(torch.expm1(sigma - 1e-4)) - 0.54], 1)
+        mean, sigma = found[:, : self.targets], found[:, self.targets :].exp().clamp(1e-3, 1e6) - 1e-4
+        inverse = sigma + torch.log(-torch.expm1(-sigma))  # of softplus; expm1(sigma) would overflow
+        return torch.cat([torch.zeros(len(found), 1), mean, inverse - 0.54], 1)
+
+
+class Unbalanced(nn.Module):
+    """Logits of a family that was fitted with every class weighing the same, brought back to the training prior."""
+
+    def __init__(self, family: nn.Module, task: Classify) -> None:
+        super().__init__()
+        self.family, prior = family, torch.tensor(task.prior).clamp(1e-6, 1 - 1e-6)
+        self.register_buffer("shift", torch.logit(prior) if task.multilabel else torch.log(prior))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(n, classes) logits."""
+        found: Tensor = self.family(features) + self.get_buffer("shift")
+        return found
 
 
 def applies(task: Task) -> bool:
@@ -101,7 +116,7 @@ def fit(
         sample = train.gather(slice(i, i + 512), truth=task.targets)
         flux, ivar = Pick(observation)(sample)
         rows.append(baselines.extract(features, flux.float(), ivar.float(), noise))
-        truth.append(task.standard(sample)[0] if isinstance(task, Regress) else cast(Classify, task).soft(sample.truth))
+        truth.append(_measured(task, sample) if isinstance(task, Regress) else cast(Classify, task).soft(sample.truth))
     kind: Any = (
         "values" if isinstance(task, Regress) else "multilabel" if cast(Classify, task).multilabel else "classes"
     )
@@ -122,15 +137,35 @@ def fit(
     return _assembled(task, predictor, observation), described
 
 
+def _measured(task: Regress, sample: Sample) -> Tensor:
+    """(n, numbers) standardised truth; NaN where only a limit is known, which no family can use."""
+    z, _, limit = task.standard(sample)
+    return z if limit is None else torch.where(limit == 0, z, torch.nan)
+
+
 def _assembled(task: Task, predictor: baselines.ClassicalPredictor, observation: str) -> Predictor:
     """The family becomes the head; it must not stand in the module twice."""
     family = predictor.family
     predictor.family = nn.Identity()  # type: ignore[assignment]
-    head = Gaussian(family, len(task.names)) if isinstance(task, Regress) else family
+    head: nn.Module = Gaussian(family, len(task.names)) if isinstance(task, Regress) else family
+    if isinstance(task, Classify) and task.weights == "balanced":
+        head = Unbalanced(family, task)
     return Predictor(Pick(observation), Features(predictor), head).eval()
 
 
 def rebuild(task: Task, described: Network, contract: Contract) -> nn.Module:
-    """The module of a saved classical model, its arrays still empty."""
-    predictor = baselines.ClassicalPredictor.from_config(described.settings["predictor"])
+    """The module of a saved classical model, its arrays still empty.
+
+    Raises
+    ------
+    InputError : a family that deepsky does not have.
+    """
+    config = described.settings["predictor"]
+    if config["name"] not in registry.names("baselines"):
+        raise InputError(
+            "this model names a family that deepsky does not have",
+            found=config["name"],
+            known=registry.names("baselines"),
+        )
+    predictor = baselines.ClassicalPredictor.from_config(config)
     return _assembled(task, predictor, contract.observation)

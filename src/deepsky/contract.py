@@ -125,8 +125,8 @@ class Contract:
                 expected=f"{mine.size[0]} x {mine.size[1]}",
                 fix=how,
             )
-        a, b = here.pixel_scale, mine.pixel_scale
-        if a is not None and b is not None and not np.isclose(a, b, rtol=0.02):
+        one, two = here.pixel_scale, mine.pixel_scale
+        if one is not None and two is not None and not np.isclose(one, two, rtol=0.02):
             raise ContractError(
                 "another pixel scale",
                 file=survey.path,

@@ -14,8 +14,11 @@ from torch import Tensor, nn
 
 from deepsky import classical, plan, registry
 from deepsky.contract import Contract
+from deepsky.errors import InputError
+from deepsky.io import lock_folder
 from deepsky.metrics.shift import DomainGate
-from deepsky.model import Model, Network
+from deepsky.model import Model
+from deepsky.networks import Network
 from deepsky.sample import Sample, stack
 from deepsky.survey import Survey
 from deepsky.task import Arrays, Task
@@ -28,6 +31,22 @@ BASELINE_MOST = 20_000  # training objects for the classical baseline that goes 
 def is_classical(network: str) -> bool:
     """Whether the name is that of a classical family."""
     return network.partition(":")[0].replace("_", "-") in registry.names("baselines")
+
+
+def check_baseline(task: Task, baseline: str | None) -> None:
+    """Refuse, before any work, a baseline that there is not.
+
+    Raises
+    ------
+    InputError : an unknown family, or one for a task that no family answers.
+    """
+    if baseline in (None, "auto"):
+        return
+    assert baseline is not None
+    if not is_classical(baseline):
+        raise InputError("no such classical baseline", found=baseline, known=["auto", *registry.names("baselines")])
+    if not classical.applies(task):
+        raise InputError("no classical family answers this task", found=task.name, fix="baseline=None")
 
 
 def finish(
@@ -43,7 +62,7 @@ def finish(
     level: float,
 ) -> Model:
     """A calibrated model from trained weights, saved where a folder is given."""
-    some = folds["train"].gather(_spread(len(folds["train"]), 2048), truth=task.targets)
+    some = folds["train"].gather(plan.few(folds["train"], 2048), truth=task.targets)
     contract = Contract.of(folds["train"], observation, some, run.dtype)
     model = Model(task, module, described, contract, history=tuple(history))
     fitted, words = calibrated(model, folds, level)
@@ -51,7 +70,7 @@ def finish(
     if baseline is not None and task.targets and classical.applies(task):
         name = classical.default(task) if baseline == "auto" else baseline
         few = dict(folds)
-        few["train"] = folds["train"].select(_spread(len(folds["train"]), BASELINE_MOST), "baseline")
+        few["train"] = folds["train"].select(plan.spread(len(folds["train"]), BASELINE_MOST), "baseline")
         beside = train_classical(task, few, observation, name, {}, seed=run.settings["seed"], level=level, to=None)
     provenance = _provenance(folds, run.settings, words) | {
         "steps": run.steps,
@@ -72,15 +91,21 @@ def train_classical(
     seed: int,
     level: float,
     to: Path | None,
+    run: plan.Run | None = None,
 ) -> Model:
-    """A model whose network is a classical family, fitted on the same training truth."""
+    """A model whose network is a classical family, fitted on the same training truth; `run` is noted beside it."""
     module, described = classical.fit(task, folds["train"], observation, name, settings, seed)
-    some = folds["train"].gather(_spread(len(folds["train"]), 2048), truth=task.targets)
+    some = folds["train"].gather(plan.few(folds["train"], 2048), truth=task.targets)
     model = Model(task, module, described, Contract.of(folds["train"], observation, some, "float32"))
     fitted, words = calibrated(model, folds, level)
     provenance = _provenance(folds, {"seed": seed}, words)
     made = Model(task, module, described, model.contract, fitted, domain(model, folds), provenance)
-    return made if to is None else made.save(to)
+    if to is None:
+        return made
+    with lock_folder(to):
+        if run is not None:
+            run.write(to / "run.json")
+        return made.save(to)
 
 
 def calibrated(model: Model, folds: Mapping[str, Survey], level: float) -> tuple[Arrays, str]:
@@ -109,7 +134,7 @@ def domain(model: Model, folds: Mapping[str, Survey]) -> DomainGate | None:
 
 def run_over(model: Model, survey: Survey, most: int = 20_000, batch: int = 256) -> tuple[Tensor, Tensor, Sample]:
     """Outputs, features and truth (without its observations) of at most `most` objects."""
-    at = _spread(len(survey), most)
+    at = plan.spread(len(survey), most)
     outputs, features, truths = [], [], []
     for i in range(0, len(at), batch):
         sample = survey.gather(at[i : i + batch], truth=model.task.targets)
@@ -136,7 +161,3 @@ def _provenance(folds: Mapping[str, Survey], settings: Mapping[str, Any], calibr
 
 def _keys_hash(survey: Survey) -> str:
     return hashlib.sha256(np.sort(survey.key).tobytes()).hexdigest()[:16]
-
-
-def _spread(n: int, most: int) -> np.ndarray:
-    return np.unique(np.linspace(0, n - 1, min(n, most)).astype(np.int64))

@@ -7,12 +7,14 @@ A model is a folder::
     history.jsonl, run.json, CARD.md, baseline/ (a model of its own)
     checksums.json        sha256 of every file, written last
 
-Loading executes nothing: names are looked up in the registry, arrays are safetensors.
+Loading executes nothing that the folder brings: names are looked up in the registry, arrays are safetensors. What a
+user trusts is named by the user, never by the folder.
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -32,52 +34,11 @@ from deepsky import normalise, registry, tasks
 from deepsky.constants import MODEL_FORMAT
 from deepsky.contract import Contract
 from deepsky.errors import InputError
-from deepsky.io import LOCK, atomic_write, read_json, sha256, write_json
+from deepsky.io import LOCK, TEMPORARY, atomic_write, read_json, sha256, write_json
 from deepsky.metrics.shift import DomainGate
+from deepsky.networks import Network
 from deepsky.sample import Sample
 from deepsky.task import Arrays, Predictor, Task
-
-
-@dataclass(frozen=True)
-class Network:
-    """A network by name with its settings, JSON literals; `name` "object" is a module that a user passed."""
-
-    name: str
-    settings: Mapping[str, Any] = field(default_factory=dict)
-
-    def build(self, channels: int, size: tuple[int, ...]) -> nn.Module:
-        """Make it, unfitted.
-
-        Raises
-        ------
-        InputError : an unknown network or setting, or one that only its owner can rebuild.
-        """
-        if self.name == "object":
-            raise InputError(
-                "this model's network is not one of deepsky's",
-                found=self.settings.get("type"),
-                fix="ds.load(path, network=module) with the same class",
-            )
-        name, _, variant = self.name.partition(":")
-        builder = registry.find("networks", name).build
-        settings = {**self.settings, "variant": variant} if variant else dict(self.settings)
-        known = [p for p in _parameters(builder) if p not in {"channels", "size"}]
-        for key in settings:
-            if key not in known:
-                raise InputError(f"the network {name!r} has no such setting", found=key, known=known)
-        made: nn.Module = builder(channels, size, **settings)
-        return made
-
-    def settled(self, built: nn.Module) -> Network:
-        """With the settings that rebuild a pretrained network without asking its hub again."""
-        found = getattr(built, "settings", None)
-        return replace(self, settings=dict(found)) if self.name.partition(":")[0] in {"hf", "timm"} and found else self
-
-
-def _parameters(function: Any) -> list[str]:
-    import inspect
-
-    return list(inspect.signature(function).parameters)
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,11 +100,13 @@ class Model:
 
     @property
     def hash(self) -> str:
-        """Of the weights, calibration and configuration: what a catalogue names."""
+        """Of all that decides an answer (configuration, weights, calibration, domain): what a catalogue names."""
         made = hashlib.sha256(json.dumps(self.config(), sort_keys=True).encode())
-        for arrays in (self.module.state_dict(), _tensors(self.calibration)):
+        domain = {} if self.domain is None else self.domain.arrays()
+        for arrays in (self.module.state_dict(), _tensors(self.calibration), _tensors(domain)):
             for name, value in sorted(arrays.items()):
-                made.update(name.encode() + value.contiguous().numpy().tobytes())
+                made.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+                made.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
         return made.hexdigest()[:16]
 
     def save(self, path: str | Path) -> Model:
@@ -151,36 +114,31 @@ class Model:
 
         Raises
         ------
-        InputError : something else already stands there, or a weight is not finite.
+        InputError : something else already stands there, or a weight or a calibration is not a number.
         """
         path = Path(path)
-        if (
-            path.exists()
-            and not (path / "model.json").exists()
-            and any(p.name not in OWN_FILES for p in path.iterdir())
-        ):
-            raise InputError("the folder holds something else", file=path, fix="choose a new folder for the model")
-        state = {k: v.contiguous() for k, v in self.module.state_dict().items()}
-        for name, value in state.items():
-            if value.is_floating_point() and not torch.isfinite(value).all():
-                raise InputError("a weight is not finite; the model was not saved", file=path, keyword=name)
+        check_folder(path)
+        # clone: safetensors refuses tensors that share memory, such as tied weights
+        state = {k: v.detach().cpu().contiguous().clone() for k, v in self.module.state_dict().items()}
+        calibration = _tensors(self.calibration)
+        bad = [k for k, v in state.items() if not torch.isfinite(v).all()]
+        bad += [k for k, v in calibration.items() if torch.isnan(v).any()]
+        if bad:
+            raise InputError("a weight is not finite; the model was not saved", file=path, keyword=bad[0])
         path.mkdir(parents=True, exist_ok=True)
         (path / "checksums.json").unlink(missing_ok=True)  # from here on the folder is unfinished, and says so
         atomic_write(path / "weights.safetensors", save_tensors(state))
-        atomic_write(path / "calibration.safetensors", save_tensors(_tensors(self.calibration)))
+        atomic_write(path / "calibration.safetensors", save_tensors(calibration))
         if self.domain is not None:
             atomic_write(path / "domain.safetensors", save_tensors(_tensors(self.domain.arrays())))
-        write_json(
-            path / "model.json",
-            {
-                "format": MODEL_FORMAT,
-                "deepsky": deepsky.__version__,
-                "hash": self.hash,
-                **self.config(),
-                "provenance": dict(self.provenance),
-            },
-        )
+        else:
+            (path / "domain.safetensors").unlink(missing_ok=True)
+        described = {"format": MODEL_FORMAT, "deepsky": deepsky.__version__, "hash": self.hash, **self.config()}
+        write_json(path / "model.json", {**described, "provenance": dict(self.provenance)})
         atomic_write(path / "history.jsonl", "".join(json.dumps(h) + "\n" for h in self.history))
+        for name in ("run.json", "openings.json"):  # they go along with a copy
+            if self.path is not None and self.path.resolve() != path.resolve() and (self.path / name).is_file():
+                atomic_write(path / name, (self.path / name).read_bytes())
         from deepsky.card import card
 
         atomic_write(path / "CARD.md", card(self))
@@ -188,6 +146,8 @@ class Model:
             self.baseline.save(path / "baseline")
         else:
             shutil.rmtree(path / "baseline", ignore_errors=True)
+        for left in path.glob(f"{TEMPORARY}*"):  # of a process that was killed while it wrote
+            left.unlink(missing_ok=True)
         sums = {n: sha256(path / n) for n in CHECKED if (path / n).is_file()}
         write_json(path / "checksums.json", sums)
         return replace(self, path=path)
@@ -198,47 +158,94 @@ class Model:
         return f"<Model {self.network.name} for {self.task.name} of {targets}: {size:,} parameters, {self.hash}>"
 
 
-CHECKED = (
-    "model.json",
-    "weights.safetensors",
-    "calibration.safetensors",
-    "domain.safetensors",
-    "history.jsonl",
-    "run.json",
-    "CARD.md",
-)
+NEEDED = ("model.json", "weights.safetensors", "calibration.safetensors", "history.jsonl")
+CHECKED = (*NEEDED, "domain.safetensors", "run.json", "CARD.md", "baseline/checksums.json")
 OWN_FILES = {*CHECKED, "checksums.json", "checkpoint.pt", "baseline", "openings.json", "report", LOCK}
 
 
-def load(path: str | Path, network: nn.Module | None = None) -> Model:
+def check_folder(path: Path) -> None:
+    """Refuse a folder for a model that holds something else.
+
+    Raises
+    ------
+    InputError : it is a file, or a folder with files that are not those of a model or of its training.
+    """
+    if path.exists() and not path.is_dir():
+        raise InputError("a file stands where the model's folder should be", file=path, fix="choose another --to")
+    if not path.exists() or (path / "model.json").exists() or (path / "run.json").exists():
+        return
+    others = sorted(p.name for p in path.iterdir() if p.name not in OWN_FILES and not p.name.startswith(TEMPORARY))
+    if others:
+        raise InputError("the folder holds something else", file=path, found=", ".join(others[:5]),
+                         fix="choose a new folder for the model")  # fmt: skip
+
+
+def load(path: str | Path, network: nn.Module | None = None, *, trust: str | None = None) -> Model:
     """Open a saved model.
 
     Parameters
     ----------
     network : the module to fill, for a model whose network was passed as an object.
+    trust : instead of it, code that you trust: ``package.module:Name``, called without arguments, or the file of a
+        network (``./mine.py``) for a model that was trained with one. It is imported, and so run.
 
     Raises
     ------
-    InputError : no model, an unfinished or altered one, a newer format, or weights that do not fit.
+    InputError : no model, an unfinished or altered one, a newer format, a network that is not deepsky's, or weights
+        that do not fit.
     """
     path = Path(path)
-    if not (path / "model.json").is_file():
+    data, sums = _read_config(path)
+    try:
+        contract = Contract.from_json(data["contract"])
+        described, fitted = Network(**data["network"]), data["normalise"]
+        task, provenance = tasks.from_config(data["task"]), dict(data["provenance"])
+        module = _module(task, described, fitted, contract, network, trust)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        found = f"{type(error).__name__}: {error}"[:200]
+        raise InputError(
+            "this does not describe a model", file=path / "model.json", found=found, fix="restore it from a copy"
+        ) from error
+    try:
+        module.load_state_dict(_read_tensors(path / "weights.safetensors", finite=True), strict=True)
+    except RuntimeError as error:
+        raise InputError(
+            "the weights do not fit the network",
+            file=path / "weights.safetensors",
+            found=str(error)[:300],
+            expected=described.name,
+        ) from error
+    # a file that the checksums do not list is none of the model's
+    domain = path / "domain.safetensors" if "domain.safetensors" in sums else None
+    history = [json.loads(line) for line in (path / "history.jsonl").read_text().splitlines()]
+    return Model(
+        task=task,
+        module=module.eval(),
+        network=described,
+        contract=contract,
+        calibration={k: v.numpy() for k, v in _read_tensors(path / "calibration.safetensors").items()},
+        domain=None
+        if domain is None
+        else DomainGate.from_arrays({k: v.numpy() for k, v in _read_tensors(domain).items()}),
+        provenance=provenance,
+        history=tuple(history),
+        path=path,
+        baseline=load(path / "baseline") if "baseline/checksums.json" in sums else None,
+    )
+
+
+def _read_config(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """``model.json`` and the checksums, every file held against them."""
+    there = {n for n in ("model.json", "checksums.json", "run.json") if (path / n).is_file()}
+    if not there:
         raise InputError(
             "not a model", file=path, expected="a folder with model.json", fix="deepsky train SURVEY --to MODEL"
         )
-    if not (path / "checksums.json").is_file():
+    if "checksums.json" not in there:
         raise InputError("the model was not finished", file=path, fix="run the same `deepsky train` again: it goes on")
-    for name, expected in read_json(path / "checksums.json").items():
-        found = sha256(path / name) if (path / name).is_file() else "no file"
-        if found != expected:
-            raise InputError(
-                "the file was changed after the model was saved",
-                file=path / name,
-                found=found[:16],
-                expected=expected[:16],
-                fix="restore it from a copy, or train again",
-            )
-    data = read_json(path / "model.json")
+    data, sums = read_json(path / "model.json"), read_json(path / "checksums.json")
+    if not isinstance(data, dict) or not isinstance(sums, dict) or not isinstance(data.get("format"), int):
+        raise InputError("this does not describe a model", file=path / "model.json", fix="restore it from a copy")
     if data["format"] > MODEL_FORMAT:
         raise InputError(
             "written by a newer deepsky",
@@ -247,59 +254,88 @@ def load(path: str | Path, network: nn.Module | None = None) -> Model:
             expected=f"{MODEL_FORMAT} or older",
             fix="pip install --upgrade deepsky",
         )
-    contract = Contract.from_json(data["contract"])
-    task, described = tasks.from_config(data["task"]), Network(**data["network"])
-    module = _module(task, described, data["normalise"], contract, network)
-    state = _read_tensors(path / "weights.safetensors")
-    try:
-        module.load_state_dict(state, strict=True)
-    except RuntimeError as error:
-        raise InputError(
-            "the weights do not fit the network",
-            file=path / "weights.safetensors",
-            found=str(error)[:300],
-            expected=described.name,
-        ) from error
-    domain = path / "domain.safetensors"
-    history = [json.loads(line) for line in (path / "history.jsonl").read_text().splitlines()]
-    return Model(
-        task=task,
-        module=module.eval(),
-        network=described,
-        contract=contract,
-        calibration={k: v.numpy() for k, v in _read_tensors(path / "calibration.safetensors").items()},
-        domain=DomainGate.from_arrays({k: v.numpy() for k, v in _read_tensors(domain).items()})
-        if domain.exists()
-        else None,
-        provenance=data["provenance"],
-        history=tuple(history),
-        path=path,
-        baseline=load(path / "baseline") if (path / "baseline").is_dir() else None,
-    )
+    for name in [*NEEDED, *(n for n in sums if n not in NEEDED)]:
+        here = name in CHECKED and (path / name).is_file()
+        found, expected = sha256(path / name) if here else "no file", str(sums.get(name, "no checksum"))
+        if found != expected:
+            raise InputError(
+                "the file was changed after the model was saved",
+                file=path / name,
+                found=found[:16],
+                expected=expected[:16],
+                fix="restore it from a copy, or train again",
+            )
+    return data, sums
 
 
-def _module(task: Task, described: Network, fitted: Any, contract: Contract, network: nn.Module | None) -> nn.Module:
+def _module(
+    task: Task, described: Network, fitted: Any, contract: Contract, network: nn.Module | None, trust: str | None
+) -> nn.Module:
     if fitted is None:
         from deepsky.classical import rebuild
 
         return rebuild(task, described, contract)
     normaliser = normalise.Normalise(**fitted)
-    built = network if network is not None else described.build(normaliser.channels, contract.size)
-    return task.module(normaliser, built)
+    if network is None:
+        network = _trusted(described, normaliser.channels, contract.size, trust)
+    if not isinstance(getattr(network, "features", None), int):
+        raise InputError("a module must say how many features it gives", found=type(network).__name__,
+                         fix="give the module that was trained")  # fmt: skip
+    made = task.module(normaliser, network)
+    # as it was trained: another layout of the weights changes the last bits of the answers
+    return made.to(memory_format=torch.channels_last) if normaliser.axes == 2 else made  # type: ignore[call-overload]
+
+
+def _trusted(described: Network, channels: int, size: tuple[int, ...], trust: str | None) -> nn.Module:
+    """The network of a saved model: deepsky's own by its name, any other only from the code that a user trusts."""
+    family = described.name.partition(":")[0]
+    if described.name == "object" and trust is not None:
+        home, _, name = trust.partition(":")
+        try:
+            made = getattr(importlib.import_module(home), name)()
+        except (ImportError, AttributeError, TypeError, ValueError) as error:
+            raise InputError("the trusted network cannot be made", found=f"{trust}: {error}",
+                             expected="package.module:Name, a class that takes no arguments",
+                             fix="ds.load(path, network=module)") from error  # fmt: skip
+        if not isinstance(made, nn.Module):
+            raise InputError("the trusted name is no network", found=f"{trust}: {type(made).__name__}")
+        return made
+    if described.name.endswith(".py"):
+        if trust is None or not trust.endswith(".py"):
+            raise InputError("this model's network is a file of its own, which loading would run",
+                             found=described.name, fix=f"if you trust it: --trust {described.name}")  # fmt: skip
+        return replace(described, name=trust).build(channels, size)
+    if described.name != "object" and family not in registry.names("networks"):
+        raise InputError("this model names a network that deepsky does not have", found=described.name,
+                         known=registry.names("networks"))  # fmt: skip
+    if family == "hf" and not described.settings.get("config"):
+        raise InputError("this model names weights that lie elsewhere", found=described.name, fix="train again")
+    return described.build(channels, size)
 
 
 def _tensors(arrays: Arrays) -> dict[str, Tensor]:
     return {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in arrays.items()}
 
 
-def _read_tensors(path: Path) -> dict[str, Tensor]:
+def _read_tensors(path: Path, finite: bool = False) -> dict[str, Tensor]:
+    """Arrays without NaN, and all finite if so asked (a threshold or a reach may be infinite)."""
+    data = path.read_bytes()
     try:
-        tensors: dict[str, Tensor] = load_tensors(path.read_bytes())
-    except (SafetensorError, OSError) as error:
+        tensors: dict[str, Tensor] = load_tensors(data)
+        names = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")], object_pairs_hook=_once)
+    except (SafetensorError, ValueError) as error:  # safetensors takes the last of two arrays of one name
         raise InputError(
             "the file cannot be read", file=path, found=str(error), fix="restore it from a copy"
         ) from error
+    assert set(tensors) == set(names) - {"__metadata__"}
     for name, value in tensors.items():
-        if value.is_floating_point() and torch.isnan(value).any():
+        if value.is_floating_point() and not (torch.isfinite(value) if finite else ~torch.isnan(value)).all():
             raise InputError("NaN in a saved array", file=path, keyword=name, fix="train again")
     return tensors
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name stands twice")
+    return found

@@ -7,10 +7,11 @@ import json
 import os
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -23,6 +24,8 @@ from deepsky.optimise import OPTIMISERS, SCHEDULES
 from deepsky.sample import Sample
 from deepsky.survey import Survey
 from deepsky.task import Task
+
+LOOKED_AT = 128 << 20  # bytes of the objects that normalisation, speed and ranges are measured on
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,8 @@ class Settings:
         for name, known in (("optimiser", OPTIMISERS), ("schedule", SCHEDULES)):
             if getattr(self, name) not in known:
                 raise InputError(f"no such {name}", found=getattr(self, name), known=known)
+        if self.patience < 0:
+            raise InputError("patience counts looks at the validation fold", found=self.patience, expected="0 or more")
         for name, low, high in (
             ("batch", 1, 1e6),
             ("lr", 0, 100),
@@ -72,6 +77,7 @@ class Run:
 
     Attributes
     ----------
+    call : the arguments of `train` as they were given, and the survey's folder: what `training.repeat` repeats.
     steps : in all; `every` is the number of steps between two looks at the validation fold.
     dtype : "float32" or "bfloat16"; `threads` of the processor, on which the last bits depend.
     """
@@ -90,6 +96,7 @@ class Run:
     threads: int
     seconds_a_step: float
     versions: Mapping[str, str] = field(default_factory=dict)
+    call: Mapping[str, Any] = field(default_factory=dict)
 
     def write(self, path: Path) -> None:
         """Write ``run.json``."""
@@ -99,11 +106,13 @@ class Run:
     def read(cls, path: Path) -> Run:
         """Read ``run.json``."""
         data = read_json(path)
-        known = set(cls.__dataclass_fields__)
-        if set(data) - known:
-            raise InputError(
-                "a run.json with unknown keys", file=path, found=", ".join(sorted(set(data) - known)), known=known
-            )
+        known = list(cls.__dataclass_fields__)
+        if not isinstance(data, dict) or set(data) - set(known):
+            strange = sorted(set(data) - set(known)) if isinstance(data, dict) else [type(data).__name__]
+            raise InputError("a run.json with unknown keys", file=path, found=", ".join(strange), known=known)
+        missing = [name for name in known if name not in data and name not in {"versions", "call"}]
+        if missing:
+            raise InputError("a run.json without all its keys", file=path, expected=", ".join(missing))
         return cls(**data)
 
 
@@ -138,8 +147,43 @@ def precision(wanted: str, image: bool) -> str:
         return "float32"
     if torch.cuda.is_available():
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
-    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    return "bfloat16" if "avx512_bf16" in flags or "amx_bf16" in flags else "float32"
+    return "bfloat16" if processor_flags() & {"avx512_bf16", "amx_bf16"} else "float32"
+
+
+def processor_flags() -> set[str]:
+    """What the processor says it can do; nothing where the system does not tell."""
+    file = Path("/proc/cpuinfo")
+    return set(file.read_text().split()) if file.exists() else set()
+
+
+def spread(n: int, most: int) -> np.ndarray:
+    """At most `most` positions, evenly spread over n."""
+    return np.unique(np.linspace(0, n - 1, min(n, most)).astype(np.int64))
+
+
+def few(survey: Survey, most: int, least: int = 0) -> np.ndarray:
+    """Positions of some objects to measure things on: at most `most`, and of `LOOKED_AT` bytes, but `least` or more."""
+    size = sum(int(np.prod(o.shape)) * 4 for o in survey.schema.observations.values())
+    return spread(len(survey), max(min(most, LOOKED_AT // max(size, 1)), least, 64))
+
+
+@contextmanager
+def threads() -> Iterator[None]:
+    """Whatever number of threads is set inside, it is as before afterwards."""
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        if torch.get_num_threads() != before:
+            torch.set_num_threads(before)
+
+
+def call(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a call of `train` as JSON literals."""
+    kept = {k: v for k, v in arguments.items() if k not in {"task", "survey", "to", "quiet"}}
+    if isinstance(kept["network"], nn.Module):
+        kept["network"] = "object"
+    return cast(dict[str, Any], literal({"survey": str(arguments["survey"].path), **kept}))
 
 
 def memory_available() -> int:
@@ -211,16 +255,43 @@ def seconds_a_step(task: Task, module: nn.Module, sample: Sample, dtype: str) ->
     return float(np.median(times[1:]))
 
 
-def decide(
+def begun(
     task: Task,
     folds: Mapping[str, Survey],
     network: Mapping[str, Any],
     fitted: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    dtype: str,
+    call: Mapping[str, Any],
+) -> Run:
+    """A run of which nothing has been measured yet."""
+    train = folds["train"]
+    return Run(
+        task=task.config(),
+        survey=train.name,
+        survey_hash=train.hash,
+        selection=train.selection,
+        objects={n: len(f) for n, f in folds.items()},
+        network=network,
+        normalise=fitted,
+        settings=settings,
+        steps=0,
+        every=0,
+        dtype=dtype,
+        threads=torch.get_num_threads(),
+        seconds_a_step=0.0,
+        versions=versions(),
+        call=call,
+    )
+
+
+def decide(
+    begun: Run,
+    task: Task,
+    folds: Mapping[str, Survey],
     module: nn.Module,
     some: Sample,
     chosen: Settings,
-    length: tuple[float, int | None, float | None],
-    wanted: str,
     folder: Path | None,
 ) -> Run:
     """Turn what can be measured into decisions, or read what was decided when this run began.
@@ -230,37 +301,24 @@ def decide(
     InputError : an unfinished run of another call stands in the folder.
     TrainingError : a step does not fit into the memory.
     """
-    train, (epochs, steps, minutes) = folds["train"], length
-    made = Run(
-        task=task.config(),
-        survey=train.name,
-        survey_hash=train.hash,
-        selection=train.selection,
-        objects={n: len(f) for n, f in folds.items()},
-        network=network,
-        normalise=fitted,
-        settings=asdict(chosen),
-        steps=0,
-        every=0,
-        dtype=precision(wanted, image=fitted["axes"] == 2),
-        threads=torch.get_num_threads(),
-        seconds_a_step=0.0,
-        versions=versions(),
-    )
+    epochs, steps, minutes = (begun.call[n] for n in LENGTH)
+    for name, value in zip(LENGTH, (epochs, steps, minutes), strict=True):
+        if value is not None and not 0 < value < 1e12:
+            raise InputError(f"{name} is out of range", found=value, expected="more than 0")
     if folder is not None and (folder / "run.json").exists():
         old = Run.read(folder / "run.json")
-        _same_call(old, made, folder)
+        _same_call(old, begun, folder)
         if old.threads != torch.get_num_threads():  # the last bits depend on it
             torch.set_num_threads(old.threads)
         return old
     batch = some[: chosen.batch]
     check_memory(module, batch, chosen.batch)
-    seconds = seconds_a_step(task, module, batch, made.dtype)
-    per_epoch = max(1, len(train) // chosen.batch)
+    seconds = seconds_a_step(task, module, batch, begun.dtype)
+    per_epoch = max(1, len(folds["train"]) // chosen.batch)
     total = steps or (max(1, int(0.92 * 60 * minutes / seconds)) if minutes else max(1, round(epochs * per_epoch)))
     # look at the validation fold once an epoch, but between 8 and 60 times in all
     every = max(1, min(max(per_epoch, total // 60), max(1, total // 8)))
-    made = replace(made, steps=total, every=every, seconds_a_step=round(seconds, 6))
+    made = replace(begun, steps=total, every=every, seconds_a_step=round(seconds, 6))
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         made.write(folder / "run.json")
@@ -268,9 +326,13 @@ def decide(
 
 
 def _same_call(old: Run, new: Run, folder: Path) -> None:
-    for name in ("task", "survey_hash", "selection", "objects", "network", "normalise", "settings"):
-        a, b = getattr(old, name), getattr(new, name)
-        if literal(a) != literal(b):
+    pairs = {n: (getattr(old, n), getattr(new, n)) for n in ("survey_hash", "selection")}
+    for name in ("task", "objects", "network", "normalise", "settings"):  # key by key, so that the message is short
+        a, b = (literal(getattr(run, name)) for run in (old, new))
+        pairs |= {f"{name}: {key}": (a.get(key), b.get(key)) for key in sorted({*a, *b})}
+    pairs |= {key: (old.call.get(key), literal(new.call.get(key))) for key in (*LENGTH, "baseline") if old.call}
+    for name, (a, b) in pairs.items():
+        if a != b:
             raise InputError(
                 f"an unfinished run with another {name} stands there",
                 file=folder,
@@ -278,3 +340,6 @@ def _same_call(old: Run, new: Run, folder: Path) -> None:
                 expected=a,
                 fix="repeat that call, or choose another folder",
             )
+
+
+LENGTH = ("epochs", "steps", "minutes")

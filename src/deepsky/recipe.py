@@ -32,7 +32,8 @@ SIZES = ("tiny", "quick", "full")
 class Measure:
     """A figure of merit: ``function(scores, truth[, weight])``, which way is better, and its definition in words.
 
-    `estimate` and `difference` stand in where a plain bootstrap does not hold, as for TPR0.
+    `estimate` and `difference` stand in where a plain bootstrap does not hold, as for TPR0; figures at the very top of
+    a list are quoted only with so many `negatives`.
     """
 
     name: str
@@ -42,6 +43,11 @@ class Measure:
     target: float | None = None
     estimate: Callable[..., Estimate] | None = None
     difference: Callable[..., Difference] | None = None
+    negatives: int = 0
+
+    def applies(self, truth: np.ndarray) -> bool:
+        """Whether there are enough negatives for the figure to mean what it is known for."""
+        return not self.negatives or int((truth == 0).sum()) >= self.negatives
 
     def of(self, scores: np.ndarray, truth: np.ndarray, groups: np.ndarray) -> Estimate:
         """The figure with its interval."""
@@ -282,7 +288,7 @@ def _result(
     limit: Mapping[str, Estimate],
 ) -> Result:
     figures: dict[str, dict[str, Any]] = {"classical": {}, "ours": {}, "paired": {}, "seeds": {}}
-    for m in recipe.measures:
+    for m in (m for m in recipe.measures if m.applies(truth)):
         figures["classical"][m.name] = m.of(classical, truth, groups)
         figures["ours"][m.name] = m.of(scores[0], truth, groups)
         figures["paired"][m.name] = m.paired(scores[0], classical, truth, groups)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from torch import nn
 
 from deepsky.augment import Augmentation
 from deepsky.errors import InputError
-from deepsky.model import Network
+from deepsky.networks import Network
 from deepsky.survey import Survey
 from deepsky.task import Task
+from deepsky.tasks.classify import Classify
 
 
 def folds(survey: Survey) -> dict[str, Survey]:
@@ -63,18 +66,25 @@ def augmentation(words: str, train: Survey, observation: str, task: Task) -> str
     return words
 
 
+def drawn(task: Task, balance: bool) -> Task:
+    """The task, told when objects are to be drawn equally often from every class: its answers must not follow."""
+    return replace(task, evenly=True) if balance and isinstance(task, Classify) else task
+
+
 def labelled(folds: dict[str, Survey], task: Task) -> dict[str, Survey]:
     """The folds without the objects that have no label, so that no batch is spent on them.
 
     Raises
     ------
-    InputError : a fold in which no object has one.
+    InputError : a training or validation fold in which no object has one.
     """
     if not task.targets:
         return folds
     found = {}
     for name, survey in folds.items():
         has = task.labelled(survey.gather(slice(None), truth=task.targets, observations=())).numpy()
+        if not has.any() and name == "calib":  # then the validation fold serves alone
+            continue
         if not has.any():
             raise InputError(
                 "no object of this fold has a label", file=survey.path, keyword=name, fix=f"deepsky split {survey.path}"

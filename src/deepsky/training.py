@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
@@ -14,11 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from deepsky import checkpoint, finishing, normalise, optimise, plan, resolve
+from deepsky import checkpoint, finishing, normalise, optimise, plan, resolve, tasks
 from deepsky.augment import Augmentation
 from deepsky.errors import Incomplete, InputError, TrainingError
 from deepsky.io import lock_folder, stable_uint
-from deepsky.model import Model, Network
+from deepsky.model import Model, check_folder
+from deepsky.networks import Network
 from deepsky.nonfinite import explain
 from deepsky.order import Order
 from deepsky.progress import Progress
@@ -69,7 +72,7 @@ def train(
     survey : a survey with folds, or its training fold. Early stopping looks at the fold "valid", calibration at
         "calib"; the fold "test" is never touched.
     network : a name (``deepsky list``), a classical family such as "random-forest", or any torch module that maps
-        (n, channels, ...) to (n, features).
+        (n, channels, ...) to (n, features); a copy of it is trained.
     settings : of the network, by name.
     to : the model's folder. With it a stopped run goes on, and ends bit for bit as if it had never stopped.
     epochs, steps, minutes : how long; `steps` goes before `minutes`, `minutes` before `epochs`.
@@ -95,6 +98,7 @@ def train(
     TrainingError : too little memory, a loss that is not finite, a full disk.
     Incomplete : stopped by a signal; the same call goes on.
     """
+    call = plan.call(locals())
     folds = resolve.folds(survey)
     observation = observation or next(iter(survey.schema.observations))
     if observation not in survey.schema.observations:
@@ -104,12 +108,18 @@ def train(
         raise InputError(
             "a finished model already stands there", file=folder, fix="choose another folder, or delete it"
         )
-    task = task.bind(folds["train"])
+    if folder is not None:
+        check_folder(folder)
+    task = resolve.drawn(task.bind(folds["train"]), balance)
     folds = resolve.labelled(folds, task)
     if isinstance(network, str) and finishing.is_classical(network):
-        return finishing.train_classical(
-            task, folds, observation, network, settings or {}, seed=seed, level=level, to=folder
+        noted = plan.begun(
+            task, folds, {"name": network, "settings": settings or {}}, {}, {"seed": seed}, "float32", call
         )
+        return finishing.train_classical(
+            task, folds, observation, network, settings or {}, seed=seed, level=level, to=folder, run=noted
+        )
+    finishing.check_baseline(task, baseline)
     chosen = plan.Settings(
         seed=seed,
         batch=min(batch, len(folds["train"])),
@@ -129,35 +139,72 @@ def train(
         augment=resolve.augmentation(augment, folds["train"], observation, task),
     )
     described = Network(network, settings or {}) if isinstance(network, str) else resolve.user_module(network)
-    some = folds["train"].gather(_spread(len(folds["train"]), 4096), truth=task.targets)
+    some = folds["train"].gather(plan.few(folds["train"], 4096, chosen.batch), truth=task.targets)
     fitted = normalise.fit([some], observation, stretch, channels)
     _seed(stable_uint(seed, "build"))
     size = tuple(some.observation(observation).flux.shape[2:])
-    built = described.build(fitted.channels, size) if isinstance(network, str) else network
+    built = described.build(fitted.channels, size) if isinstance(network, str) else copy.deepcopy(network)
     described = described.settled(built)
     module = task.module(fitted, built)
-    run = plan.decide(
-        task,
-        folds,
-        asdict(described),
-        fitted.config(),
-        module,
-        some,
-        chosen,
-        (epochs, steps, minutes),
-        precision,
-        folder,
-    )
-    if folder is None:
-        best, history = _loop(run, task, module, folds, chosen, None, quiet)
-    else:
-        with lock_folder(folder):
-            best, history = _loop(run, task, module, folds, chosen, folder, quiet)
-    module.load_state_dict(best)
-    made = finishing.finish(task, module.eval(), described, folds, observation, run, history, baseline, folder, level)
-    if folder is not None:
-        (folder / "checkpoint.pt").unlink(missing_ok=True)
+    dtype = plan.precision(precision, image=fitted.axes == 2)
+    begun = plan.begun(task, folds, asdict(described), fitted.config(), asdict(chosen), dtype, call)
+    with nullcontext() if folder is None else lock_folder(folder), plan.threads():
+        run = plan.decide(begun, task, folds, module, some, chosen, folder)
+        best, history = _loop(run, task, module, folds, chosen, folder, quiet)
+        module.cpu().load_state_dict(best)
+        made = finishing.finish(
+            task, module.eval(), described, folds, observation, run, history, baseline, folder, level
+        )
+        if folder is not None:
+            (folder / "checkpoint.pt").unlink(missing_ok=True)
     return made
+
+
+def repeat(
+    run: str | Path,
+    *,
+    to: str | Path | None = None,
+    survey: Survey | None = None,
+    network: nn.Module | None = None,
+    quiet: bool = False,
+) -> Model:
+    """Train again as a ``run.json`` says: with the same versions on the same machine, the same model bit for bit.
+
+    Parameters
+    ----------
+    run : the file, or the folder of a model that holds it.
+    survey : by default read from the folder that it lay in then.
+    network : as it was before training, for a run whose network was a module.
+
+    Raises
+    ------
+    InputError : no such file, another survey or other labels than then, or a network that only its owner has.
+    """
+    file = Path(run) / "run.json" if Path(run).is_dir() else Path(run)
+    noted = plan.Run.read(file)
+    arguments = dict(noted.call)
+    if not arguments:
+        raise InputError("this run.json does not hold its call", file=file, fix="train anew")
+    whole = Survey.load(arguments.pop("survey")) if survey is None else survey
+    if whole.hash != noted.survey_hash or whole.fold("train").selection != noted.selection.removesuffix(", labelled"):
+        raise InputError("this is not the survey of that run", file=whole.path, found=f"{whole.hash} ({whole.name})",
+                         expected=f"{noted.survey_hash} ({noted.survey})")  # fmt: skip
+    task = tasks.from_config(noted.task)
+    same = resolve.drawn(task.bind(resolve.folds(whole)["train"]), bool(arguments["balance"]))
+    if plan.literal(same.config()) != plan.literal(noted.task):
+        raise InputError("the labels are not those of that run", file=whole.path, keyword=", ".join(task.targets),
+                         fix="give the same labels as then")  # fmt: skip
+    if arguments["network"] == "object":
+        if network is None:
+            raise InputError("that run trained a network of its user's", found=noted.network["settings"].get("type"),
+                             fix="training.repeat(file, network=module)")  # fmt: skip
+        arguments["network"] = network
+    if noted.steps:  # what was measured then is not measured again
+        arguments |= {"steps": noted.steps, "minutes": None, "precision": noted.dtype}
+    arguments.pop("survey", None)
+    with plan.threads():
+        torch.set_num_threads(noted.threads)
+        return train(task, whole, to=to, quiet=quiet, **arguments)
 
 
 def _loop(
@@ -200,14 +247,15 @@ def _loop(
         for o, saved in zip(optimisers, held["optimisers"], strict=True):
             o.load_state_dict(saved)
         state = held["state"]
-    train, valid = folds["train"], folds["valid"].select(_spread(len(folds["valid"]), 5000), "validation")
+    train, valid = folds["train"], folds["valid"].select(plan.spread(len(folds["valid"]), 5000), "validation")
     augment = Augmentation.parse(run.settings["augment"])
     order = Order(train, chosen, task)
     warm = round(chosen.warmup * run.steps)
     began, written = time.monotonic() - state["seconds"], time.monotonic()
     losses: list[float] = state["losses"]
     with checkpoint.signals() as stop, Progress(run.steps, quiet) as progress:
-        while state["step"] < run.steps:
+        # asked before the step, so that a run which was stopped just when it was done does not go on
+        while state["step"] < run.steps and not 0 < chosen.patience <= state["waits"]:
             step = state["step"]
             sample = order.batch(step, augment).to(fabric.device)
             _seed(stable_uint(chosen.seed, "step", step))  # dropout
@@ -230,7 +278,6 @@ def _loop(
                 _record(state, score, weights, losses, run, train, factor * chosen.lr)
                 losses.clear()
                 progress.update(state["step"], 0, score=score)
-            done = chosen.patience and state["waits"] >= chosen.patience
             if file and (stop.wanted or time.monotonic() - written > CHECKPOINT_SECONDS):
                 state["seconds"] = time.monotonic() - began
                 _write(file, module, moving, optimisers, state, step + 1)
@@ -240,8 +287,6 @@ def _loop(
                     f"; the same command goes on from step {state['step']}" if file else "; nothing was kept (no --to)"
                 )
                 raise Incomplete(f"stopped by {stop.wanted} at step {state['step']} of {run.steps}{where}")
-            if done:
-                break
     return {n: v.cpu() for n, v in state["best_state"].items()}, state["history"]
 
 
@@ -338,11 +383,6 @@ def _record(
             "seconds": round(state["seconds"], 3),
         }
     )
-
-
-def _spread(n: int, most: int) -> np.ndarray:
-    """At most `most` positions, evenly spread over n."""
-    return np.unique(np.linspace(0, n - 1, min(n, most)).astype(np.int64))
 
 
 def _seed(value: int) -> None:

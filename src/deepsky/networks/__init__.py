@@ -4,3 +4,55 @@ One file, one family, found by its name. Each has one public ``build(channels, s
 module: ``forward`` maps (n, channels, y, x), or (n, channels) for rows, to (n, features), and ``features`` says how
 many those are. Heads, and whatever turns features into a distribution, belong to tasks.
 """
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from torch import nn
+
+from deepsky import registry
+from deepsky.errors import InputError
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network by name with its settings, JSON literals; `name` "object" is a module that a user passed."""
+
+    name: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def build(self, channels: int, size: tuple[int, ...]) -> nn.Module:
+        """Make it, unfitted.
+
+        Raises
+        ------
+        InputError : an unknown network or setting, or one that only its owner can rebuild.
+        """
+        if self.name == "object":
+            raise InputError(
+                "this model's network is not one of deepsky's",
+                found=self.settings.get("type"),
+                fix="ds.load(path, network=module) with the same class, or --trust package.module:Name",
+            )
+        name, _, variant = self.name.partition(":")
+        builder = registry.find("networks", name).build
+        settings = {**self.settings, "variant": variant} if variant else dict(self.settings)
+        known = [p for p in _parameters(builder) if p not in {"channels", "size"}]
+        for key in settings:
+            if key not in known:
+                raise InputError(f"the network {name!r} has no such setting", found=key, known=known)
+        made: nn.Module = builder(channels, size, **settings)
+        return made
+
+    def settled(self, built: nn.Module) -> Network:
+        """With the settings that rebuild a pretrained network without asking its hub again."""
+        found = getattr(built, "settings", None)
+        return replace(self, settings=dict(found)) if self.name.partition(":")[0] in {"hf", "timm"} and found else self
+
+
+def _parameters(function: Any) -> list[str]:
+    return list(inspect.signature(function).parameters)

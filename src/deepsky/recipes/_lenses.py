@@ -109,7 +109,7 @@ def limit(measures: tuple[Measure, ...]) -> Any:
     def run(test: Survey, size: str) -> Mapping[str, Estimate]:
         ratio, lens = limit_scores(test)
         groups = test.column("group")
-        return {m.name: m.of(ratio, lens, groups) for m in measures}
+        return {m.name: m.of(ratio, lens, groups) for m in measures if m.applies(lens)}
 
     return run
 
@@ -136,6 +136,7 @@ def _tpr_at(fpr: float) -> Any:
 
 def challenge_measures(auroc: float, tpr10: float) -> tuple[Measure, ...]:
     """The challenge's figures with their targets."""
+    many = 40_000
     return (
         Measure("AUROC", classification.auroc, "higher", "area under the ROC curve", auroc),
         Measure(
@@ -143,12 +144,17 @@ def challenge_measures(auroc: float, tpr10: float) -> tuple[Measure, ...]:
             _tpr0,
             "higher",
             "highest true positive rate with no false positive",
-            None,
-            tpr0.tpr0,
-            tpr0.tpr0_difference,
+            estimate=tpr0.tpr0,
+            difference=tpr0.tpr0_difference,
+            negatives=many,
         ),
-        Measure("TPR10", _tpr10, "higher", "highest true positive rate with fewer than ten false positives", tpr10),
         Measure(
-            "TPR at FPR 1.7e-4", _tpr_at(1.7e-4), "higher", "true positive rate at a false positive rate of 1.7e-4"
+            "TPR10",
+            _tpr10,
+            "higher",
+            "highest true positive rate with fewer than ten false positives",
+            tpr10,
+            negatives=many,
         ),
+        Measure("TPR at FPR 1%", _tpr_at(0.01), "higher", "true positive rate at a false positive rate of 1%"),
     )

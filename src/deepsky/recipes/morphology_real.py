@@ -11,7 +11,7 @@ import numpy as np
 from deepsky import training
 from deepsky.catalogue import Catalogue
 from deepsky.inference import predict
-from deepsky.ingestion import ingest
+from deepsky.ingestion.run import ingest
 from deepsky.metrics import classification
 from deepsky.metrics.intervals import Estimate, bootstrap
 from deepsky.recipe import Measure, Recipe, data

@@ -17,8 +17,10 @@ def build(name: str, **fields: Any) -> Task:
     ------
     InputError : no such task, or a field that it does not have.
     """
+    if name.endswith(".py"):  # a saved model may name a task, and must not run a file by it
+        raise InputError("a task is known by its name", found=name, known=registry.names("tasks"))
     module = registry.find("tasks", name)
-    kind: type[Task] = getattr(module, name.replace("-", " ").title().replace(" ", ""))
+    kind: type[Task] = getattr(module, name.replace("-", " ").replace("_", " ").title().replace(" ", ""))
     known = list(kind.__dataclass_fields__)
     for field in fields:
         if field not in known:

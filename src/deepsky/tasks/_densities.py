@@ -89,7 +89,7 @@ class Mixture(Density):
 class Flow(Density):
     """Neural spline flow (Durkan+2019) conditioned on the features, from zuko."""
 
-    draws = 512
+    draws, noise_draws = 512, 8
 
     def __init__(self, features: int, targets: int, transforms: int = 3, hidden: int = 64) -> None:
         super().__init__()
@@ -104,26 +104,20 @@ class Flow(Density):
     def log_prob(
         self, outputs: Tensor, z: Tensor, sigma: Tensor | None, limit: Tensor | None, g: torch.Generator
     ) -> Tensor:
-        """See `Density.log_prob`; the convolution is a mean over 8 draws of the truth's error."""
-        if limit is not None:
-            return self._censored(outputs, z, limit)
-        distribution = self.flow(outputs)
-        z = torch.nan_to_num(z)
-        if sigma is None:
-            found: Tensor = distribution.log_prob(z)
-            return found
-        noise = torch.randn((8, *z.shape), generator=g, device=z.device)
-        spread: Tensor = distribution.log_prob(z + sigma * noise)
-        return torch.logsumexp(spread, 0) - math.log(8)
+        """See `Density.log_prob`; the convolution is a mean over `noise_draws` draws of the truth's error."""
+        distribution, z = self.flow(outputs), torch.nan_to_num(z)
+        if sigma is not None and bool((sigma > 0).any()):
+            z = z + sigma * torch.randn((self.noise_draws, *z.shape), generator=g, device=z.device)
+        found: Tensor = distribution.log_prob(z) if limit is None else self._censored(distribution, z, limit)
+        return found if found.ndim == 1 else torch.logsumexp(found, 0) - math.log(self.noise_draws)
 
-    def _censored(self, outputs: Tensor, z: Tensor, limit: Tensor) -> Tensor:
+    def _censored(self, distribution: torch.distributions.Distribution, z: Tensor, limit: Tensor) -> Tensor:
         """One target only: there the transform is monotone and gives the distribution function itself."""
-        distribution = self.flow(outputs)
-        u, ladj = distribution.transform.call_and_ladj(torch.nan_to_num(z))
-        rising = torch.where(self._slope(distribution, z) > 0, 1.0, -1.0)
-        measured: Tensor = distribution.base.log_prob(u) + ladj
-        side = -limit[:, 0] * rising[:, 0]
-        return torch.where(limit[:, 0] == 0, measured, torch.special.log_ndtr(side * u[:, 0]))
+        u, ladj = distribution.transform.call_and_ladj(z)  # type: ignore[attr-defined]
+        rising = torch.sign(self._slope(distribution, z))
+        measured: Tensor = distribution.base.log_prob(u) + ladj  # type: ignore[attr-defined]
+        side = -limit[:, 0] * rising[..., 0]
+        return torch.where(limit[:, 0] == 0, measured, torch.special.log_ndtr(side * u[..., 0]))
 
     @staticmethod
     def _slope(distribution: torch.distributions.Distribution, z: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -9,6 +10,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 import torch
+from scipy.special import expit, logit
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -18,6 +20,9 @@ from deepsky.sample import Sample, Truth
 from deepsky.survey import Survey
 from deepsky.task import Arrays, Output, Score, Task
 
+_log = logging.getLogger("deepsky")
+RARE = 1e-6  # least share of a class that a logarithm is taken of
+
 
 @dataclass(frozen=True)
 class Classify(Task):
@@ -26,14 +31,20 @@ class Classify(Task):
     Parameters
     ----------
     targets : one label column with the class of every object; or several columns, one a class, that hold fractions
-        (soft labels) or, with `multilabel`, zeros and ones that do not exclude each other.
+        (soft labels, brought to a sum of one) or, with `multilabel`, zeros and ones that do not exclude each other.
     multilabel : an object may belong to several classes: one Bernoulli distribution a class.
-    weights : "balanced" weighs each class by the inverse of its share in the training fold; probabilities are
-        corrected back when the task is calibrated and by the stated prior.
+    weights : "balanced" gives each class the same weight in the loss, whatever its share in the training fold.
+    evenly : objects are drawn equally often from every class; `train(balance=True)` sets it.
     smoothing : label smoothing in [0, 1).
     edges : rising numbers at which a numeric column is cut into classes: below the first, between, above the last; a
         value on an edge belongs above it. `classes` may name them.
     classes, prior : learnt from the training fold: names, and the share of each.
+
+    Notes
+    -----
+    Weights and even drawing change what the loss looks at, not what the answers mean: the loss compares the truth with
+    the logits less the logarithm of the prior, so that the logits themselves stay those of the training prior (logit
+    adjustment, Menon+2021). Without it every rare class would be overestimated.
     """
 
     name: ClassVar[str] = "classify"
@@ -41,60 +52,92 @@ class Classify(Task):
     multilabel: bool = False
     weights: str = "none"
     smoothing: float = 0.0
-    edges: tuple[float, ...] = ()
+    edges: tuple[float, ...] | float = ()
+    evenly: bool = False
     classes: tuple[str, ...] = ()
     prior: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if isinstance(self.targets, str):
             object.__setattr__(self, "targets", (self.targets,))
+        if isinstance(self.edges, int | float):
+            object.__setattr__(self, "edges", (float(self.edges),))
         if self.weights not in {"none", "balanced"}:
             raise InputError("no such class weights", found=self.weights, known=("none", "balanced"))
+        if not 0 <= self.smoothing < 1:
+            raise InputError("smoothing is a share", found=self.smoothing, expected="0 <= smoothing < 1")
+        if self.multilabel and len(self.targets) < 2:
+            raise InputError("several labels at once need several columns, one a class", found=self.targets)
+        if self.edges and len(self.targets) > 1:
+            raise InputError("edges cut one column", found=self.targets)
 
     # -- binding ------------------------------------------------------------------------------------------
     def bind(self, survey: Survey) -> Self:
         """Learn the classes and their shares; see `Task.bind`."""
         truths = {name: survey.truth(name) for name in self.targets}
+        if not truths:
+            raise InputError("a classifier needs a target", fix="name a label column: --target COLUMN")
         if len(self.targets) > 1:
             for name, truth in truths.items():
-                if truth.classes:
-                    raise InputError(
-                        "fractions and multi-label columns hold numbers",
-                        file=survey.path,
-                        keyword=name,
-                        found=f"text such as {truth.classes[0]!r}",
-                        expected="numbers from 0 to 1",
-                    )
+                self._check_share(name, truth, survey)
             bound = replace(self, classes=tuple(self.targets))
         elif self.edges:
             bound = self._cut(survey, truths[self.targets[0]])
         else:
-            name = self.targets[0]
-            here = [_word(v) for v in survey.column(name)]
-            classes = tuple(sorted({v for v in here if v}, key=_natural))
-            if len(classes) < 2:
-                raise InputError(
-                    "a classifier needs at least two classes",
-                    file=survey.path,
-                    keyword=name,
-                    found=f"only {classes[0]!r}" if classes else "no label at all",
-                    expected="two or more",
-                    fix="check the label table, or whether a fold took a whole class",
-                )
-            if len(classes) > max(50, len(here) // 5):
-                raise InputError(
-                    "a class for nearly every object: this looks like a number or an id",
-                    file=survey.path,
-                    keyword=name,
-                    found=f"{len(classes)} classes in {len(here)} objects",
-                    fix="use --task regress for numbers, or name another column",
-                )
-            bound = replace(self, classes=classes)
+            bound = replace(self, classes=self._named(survey, truths[self.targets[0]]))
         soft = bound.soft(truths)
         share = torch.nanmean(soft, 0)
         return replace(bound, prior=tuple(round(float(s), 8) for s in share))
 
+    def _check_share(self, name: str, truth: Truth, survey: Survey) -> None:
+        value = truth.value.double()
+        known = value[~torch.isnan(value)] if value.ndim == 1 else value
+        strange = bool(truth.classes) or value.ndim != 1
+        if strange or not len(known) or float(known.min()) < 0 or float(known.max()) > 1:
+            word = f"text such as {truth.classes[0]!r}" if truth.classes else "no number"
+            raise InputError(
+                "fractions and multi-label columns hold numbers",
+                file=survey.path,
+                keyword=name,
+                found=word if strange or not len(known) else f"{float(known.min()):g} to {float(known.max()):g}",
+                expected="numbers from 0 to 1",
+                fix="divide counts of votes by the number of votes",
+            )
+
+    def _named(self, survey: Survey, truth: Truth) -> tuple[str, ...]:
+        """The classes of a label column, those of the training fold."""
+        name = self.targets[0]
+        if truth.value.ndim != 1:
+            raise InputError("a class is one word or number for each object", file=survey.path, keyword=name,
+                             found=f"shape {tuple(truth.value.shape)}")  # fmt: skip
+        here = [w for v in survey.column(name) if (w := _word(v))]
+        classes = tuple(sorted(set(here), key=_natural))
+        if len(classes) < 2:
+            raise InputError(
+                "a classifier needs at least two classes",
+                file=survey.path,
+                keyword=name,
+                found=f"only {classes[0]!r}" if classes else "no label at all",
+                expected="two or more",
+                fix="check the label table, or whether a fold took a whole class",
+            )
+        if len(classes) > max(50, len(here) // 5) or 2 * len(classes) > max(len(here), 4):
+            raise InputError(
+                "a class for nearly every object: this looks like a number or an id",
+                file=survey.path,
+                keyword=name,
+                found=f"{len(classes)} classes in {len(here)} objects",
+                fix="use --task regress for numbers, or name another column",
+            )
+        whole = survey.whole or survey
+        others = sorted({w for v in whole.column(name) if (w := _word(v))} - set(classes), key=_natural)
+        if others:
+            _log.warning("%s: no object of the training fold has %s %s; such objects count as unlabelled",
+                         survey.path, name, " or ".join(map(repr, others[:5])))  # fmt: skip
+        return classes
+
     def _cut(self, survey: Survey, truth: Truth) -> Self:
+        assert isinstance(self.edges, tuple)
         name, words = self.targets[0], [f"{e:g}" for e in self.edges]
         if truth.classes or truth.value.ndim != 1:
             raise InputError("only a column of numbers can be cut at edges", file=survey.path, keyword=name)
@@ -124,7 +167,8 @@ class Classify(Task):
     def soft(self, truths: Mapping[str, Truth]) -> Tensor:
         """(n, classes) target weights, NaN in the rows without a label."""
         if len(self.targets) > 1:
-            return torch.stack([truths[t].value.float() for t in self.targets], dim=-1)
+            given = torch.stack([truths[t].value.float() for t in self.targets], dim=-1)
+            return given if self.multilabel else given / given.sum(-1, keepdim=True)  # 0 / 0: no vote, no label
         truth = truths[self.targets[0]]
         codes = self._codes(truth)
         soft = F.one_hot(codes.clamp(min=0), len(self.classes)).float()
@@ -160,18 +204,20 @@ class Classify(Task):
         soft = self.soft(sample.truth).to(outputs.device)
         has = ~torch.isnan(soft).any(-1)
         soft = torch.where(has[:, None], soft, 0.0)
-        weight = torch.ones(len(self.classes), device=outputs.device)
-        if self.weights == "balanced":
-            weight = 1.0 / (len(self.classes) * torch.tensor(self.prior, device=outputs.device).clamp(min=1e-6))
+        prior = torch.tensor(self.prior, device=outputs.device).clamp(RARE, 1 - RARE)
+        balanced = self.weights == "balanced"
         if self.multilabel:
-            each = F.binary_cross_entropy_with_logits(outputs, soft, reduction="none") * (1 + (weight - 1) * soft)
-            return has * each.sum(-1)
+            logits = outputs - torch.logit(prior) if balanced else outputs
+            each = F.binary_cross_entropy_with_logits(logits, soft, reduction="none")
+            return has * (each * (soft / prior + (1 - soft) / (1 - prior)) / 2 if balanced else each).sum(-1)
+        logits = outputs - torch.log(prior) * (balanced + self.evenly) if balanced or self.evenly else outputs
+        weight = 1 / (len(self.classes) * prior) if balanced else torch.ones_like(prior)
         soft = soft * (1 - self.smoothing) + self.smoothing / len(self.classes) * has[:, None]
-        return -(soft * weight * F.log_softmax(outputs, -1)).sum(-1)
+        return -(soft * weight * F.log_softmax(logits, -1)).sum(-1)
 
     def score(self, head: nn.Module, outputs: Tensor, sample: Sample) -> Score:
         """Log loss [nat] of the labelled objects, unweighted."""
-        plain = replace(self, weights="none", smoothing=0.0)
+        plain = replace(self, weights="none", evenly=False, smoothing=0.0)
         has = self.labelled(sample).to(outputs.device)
         return Score("log loss", float(plain.loss(head, outputs, sample)[has].mean()))
 
@@ -186,7 +232,10 @@ class Classify(Task):
         logits = outputs.double().numpy()
         if self.multilabel:
             scale = np.exp(calibration["log_t"]) if "log_t" in calibration else 1.0
-            return 1.0 / (1.0 + np.exp(-logits / scale))
+            if prior is None:
+                return np.asarray(expit(logits / scale))
+            old, new = (logit(np.clip(p, RARE, 1 - RARE)) for p in (np.asarray(self.prior), prior))
+            return np.asarray(expit(logits / scale + new - old))
         temperature = Temperature.from_arrays(calibration) if "log_t" in calibration else Temperature(np.zeros(1))
         p = temperature.apply(logits)
         return p if prior is None else correct_prior(p, np.asarray(self.prior), prior)
@@ -224,10 +273,14 @@ class Classify(Task):
         }
 
     def calibrate(self, head: nn.Module, outputs: Tensor, sample: Sample, level: float) -> Arrays | None:
-        """A temperature on one half of the objects (by key), a conformal threshold on the other."""
+        """A temperature on one half of the objects (by key), a conformal threshold on the other. Several labels at once
+        have a temperature each; fractions of votes are left as they are."""
         has = self.labelled(sample).numpy()
-        if len(self.targets) > 1 or has.sum() < 20:
+        if has.sum() < 20 or (len(self.targets) > 1 and not self.multilabel):
             return None
+        if self.multilabel:
+            x, y = outputs.double().numpy()[has], self.soft(sample.truth).numpy()[has] > 0.5
+            return {"log_t": np.array([Temperature.fit(x[:, i], y[:, i]).log_t[0] for i in range(len(self.classes))])}
         codes = self.truth(sample.truth)[has]
         logits = outputs.double().numpy()[has]
         half = (sample.key.numpy()[has].view(np.uint64) >> np.uint64(33)) % np.uint64(2) == 0
@@ -240,7 +293,7 @@ class Classify(Task):
 
 def _word(value: object) -> str:
     """A label as text: 3.0 is "3", missing is ""."""
-    if value is None or (isinstance(value, float) and not np.isfinite(value)):
+    if value is None or (isinstance(value, float | np.floating) and not np.isfinite(value)):
         return ""
     if isinstance(value, float | np.floating) and float(value).is_integer():
         return str(int(value))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from deepsky.calibration import ConformalPIT
 from deepsky.errors import InputError
 from deepsky.metrics.distributions import pit_quantiles, quantile_at
-from deepsky.sample import Moves, Sample, Truth
+from deepsky.sample import MOVES, Moves, Sample, Truth
 from deepsky.survey import Survey
 from deepsky.task import Arrays, Output, Score, Task
 from deepsky.tasks._densities import LEVELS, Density, Flow, Mixture
@@ -53,14 +53,26 @@ class Regress(Task):
         for name in ("targets", "log"):
             if isinstance(getattr(self, name), str):
                 object.__setattr__(self, name, (getattr(self, name),))
+        first: object = next(iter(self.limits), ())
+        if isinstance(first, str):  # one target alone: ("z", 0, 5)
+            object.__setattr__(self, "limits", (self.limits,))
         known = ("mixture", "gaussian", "flow")
         if self.density not in known:
             raise InputError("no such density", found=self.density, known=known)
+        if self.components < 1:
+            raise InputError("a mixture has one component or more", found=self.components)
+        if self.moves and self.moves not in MOVES:
+            raise InputError("no such behaviour under rotation", found=self.moves, known=MOVES)
+        for limit in self.limits:
+            if len(limit) != 3 or not float(limit[1]) < float(limit[2]):
+                raise InputError("a limit is a name, a low and a high end", found=limit, expected="(name, low, high)")
 
     # -- binding ------------------------------------------------------------------------------------------
     def bind(self, survey: Survey) -> Self:
         """Learn names, units, centre and scale of the numbers; see `Task.bind`."""
         truths = {t: survey.truth(t) for t in self.targets}
+        if not truths:
+            raise InputError("a regression needs a target", fix="name a column of numbers: --target COLUMN")
         names: list[str] = []
         units: list[str] = []
         for target, truth in truths.items():
@@ -73,6 +85,9 @@ class Regress(Task):
                     fix="use --task classify",
                 )
             parts = survey.schema.columns[target].parts or (target,)
+            if truth.value.reshape(len(truth.value), -1).shape[1] != len(parts):
+                raise InputError("a regression answers numbers, not arrays", file=survey.path, keyword=target,
+                                 found=f"{tuple(truth.value.shape[1:])} for each object")  # fmt: skip
             names += parts
             units += [truth.unit] * len(parts)
         for name in [*self.log, *(n for n, _, _ in self.limits)]:
@@ -81,9 +96,12 @@ class Regress(Task):
         bound = replace(
             self, names=tuple(names), units=tuple(units), centre=(0.0,) * len(names), scale=(1.0,) * len(names)
         )
-        y = _values(truths, self.targets)[0].numpy()
+        whole = survey.whole or survey  # a bad value in another fold would only show hours later
+        values, sigma, limit = _values({t: whole.truth(t) for t in self.targets}, self.targets)
         for i, name in enumerate(names):
-            self._check(name, y[:, i], survey)
+            self._check(name, values[:, i].numpy(), survey)
+            self._check_errors(name, sigma, limit, i, survey)
+        y = _values(truths, self.targets)[0].numpy()
         u = bound._inner(torch.from_numpy(y)).numpy()
         centre, scale = np.nanmean(u, 0), np.nanstd(u, 0)
         if not (scale > 0).all():
@@ -112,6 +130,17 @@ class Regress(Task):
                     found=f"{finite.min():g} to {finite.max():g}",
                     expected=f"{low:g} to {high:g}",
                 )
+
+    def _check_errors(self, name: str, sigma: Tensor | None, limit: Tensor | None, i: int, survey: Survey) -> None:
+        given: dict[str, Any] = {"file": survey.path, "keyword": name}
+        if sigma is not None and bool((torch.isinf(sigma[:, i]) | (sigma[:, i] < 0)).any()):
+            raise InputError("errors that are no standard deviations", expected="finite, 0 or more", **given)
+        codes = np.zeros(1) if limit is None else np.unique(np.nan_to_num(limit[:, i].numpy()))
+        if not np.isin(codes, (-1, 0, 1)).all():
+            words = "limits are told by -1 (below), 0 (measured) and +1 (above)"
+            raise InputError(words, found=codes[:5].tolist(), **given)
+        if self.density == "flow" and len(self.names or self.targets) > 1 and limit is not None and limit.any():
+            raise InputError("a flow of several numbers cannot use limits", fix='density="mixture"', **given)
 
     def head(self, features: int) -> Density:
         """A density over the standardised numbers."""
@@ -162,7 +191,8 @@ class Regress(Task):
         """The batch with `moves` for truths that the survey leaves undeclared."""
         if not self.moves:
             return sample
-        told = {n: replace(t, moves=self.moves) if t.moves == "fixed" else t for n, t in sample.truth.items()}
+        moves = cast(Moves, self.moves)
+        told = {n: replace(t, moves=moves) if t.moves == "fixed" else t for n, t in sample.truth.items()}
         return replace(sample, truth=told)
 
     # -- contract -----------------------------------------------------------------------------------------
@@ -198,8 +228,9 @@ class Regress(Task):
     def _quantiles(self, head: nn.Module, outputs: Tensor) -> np.ndarray:
         """(n, d, LEVELS) in physical units."""
         assert isinstance(head, Density)
-        with torch.no_grad():
-            z = head.quantiles(outputs.float(), torch.tensor(LEVELS, device=outputs.device))
+        levels = torch.tensor(LEVELS, device=outputs.device)
+        with torch.no_grad():  # in blocks: a quantile of many draws takes memory
+            z = torch.cat([head.quantiles(part, levels) for part in torch.split(outputs.float(), 512)])
         found: np.ndarray = np.sort(self._outer(z.double().cpu().numpy()), axis=-1)  # bisection ends within rounding
         return found
 
