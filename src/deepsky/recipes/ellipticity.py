@@ -173,7 +173,7 @@ RECIPE = Recipe(
     training={
         "tiny": {"network": "resnet", "steps": 40, "channels": "psf", "baseline": None},
         "quick": {"network": "resnet", "epochs": 12, "channels": "psf", "baseline": None},
-        "full": {"network": "resnet", "minutes": 12, "batch": 128, "channels": "psf", "baseline": None},
+        "full": {"network": "resnet", "epochs": 15, "batch": 128, "channels": "psf", "baseline": None},
     },
     measures=MEASURES,
     scores=scores,

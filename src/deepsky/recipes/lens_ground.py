@@ -35,7 +35,7 @@ RECIPE = Recipe(
     training={
         "tiny": {"network": "resnet", "steps": 60, "baseline": None},
         "quick": {"network": "resnet", "epochs": 14, "baseline": None},
-        "full": {"network": "resnet", "minutes": 15, "batch": 128, "baseline": None},
+        "full": {"network": "resnet", "epochs": 40, "batch": 128, "baseline": None},
     },
     measures=MEASURES,
     scores=_lenses.scores,
