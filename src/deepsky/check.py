@@ -15,6 +15,7 @@ from PIL import Image as Pillow
 from deepsky import folds as fold_rules
 from deepsky import store
 from deepsky.io import atomic_write, read_json
+from deepsky.labels.matching import natural
 from deepsky.report.gallery import contact_sheet
 from deepsky.report.plots import style
 from deepsky.sample import Image
@@ -162,7 +163,7 @@ def _classes(survey: Survey) -> dict[str, dict[str, dict[str, int]]]:
             continue
         words = np.asarray(["(none)" if v is None or v != v else f"{v:g}" if isinstance(v, float) else str(v)
                             for v in survey.column(name).tolist()], dtype=object)  # fmt: skip
-        kinds = sorted(set(words) - {"(none)"})
+        kinds = sorted(set(words) - {"(none)"}, key=natural)
         if not column.classes and len(kinds) > 20:
             continue
         if "(none)" in set(words):

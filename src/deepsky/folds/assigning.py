@@ -19,6 +19,7 @@ from deepsky.io import atomic_write, lock_folder, write_json
 from deepsky.survey import FOLDS, Survey
 
 FRACTIONS = (0.6, 0.1, 0.1, 0.2)
+FEW = 20  # different integers that are taken for classes
 BUFFER = "buffer"  # the fold of objects that are too near to another fold
 FRONT = ("id", "key", "ra", "dec", "tile", "row", "group", "fold", "crc")
 WORDS = {"train": "train", "training": "train", "tr": "train", "valid": "valid", "val": "valid", "validation": "valid",
@@ -78,7 +79,8 @@ def columns(
     seed : another seed is another split.
     fractions : of train, valid, calib and test.
     radius_arcsec, block_deg, group_column, near_duplicates : see `deepsky.folds.groups`.
-    stratify : label to balance over the folds, where the survey is small; by default the first with classes, "" none.
+    stratify : label to balance over the folds, where the survey is small; by default the first with classes, or with
+        few integers; "" for none.
     fold_column : a published split. Where it has no valid or calib, they are cut out of train by group; its leaks are
         counted (`leaks`) and not repaired.
 
@@ -124,10 +126,14 @@ def _strata(survey: Survey, stratify: str | None, notes: list[str]) -> np.ndarra
     if stratify == "":
         return none
     if stratify is None:
-        with_classes = [n for n, c in survey.schema.columns.items() if c.classes and c.role in {"label", "truth"}]
-        if not with_classes:
+        known = {
+            n: c for n, c in survey.schema.columns.items() if c.role != "scalar" and n in survey.index.column_names
+        }
+        found = [n for n, c in known.items() if c.classes]
+        found += [n for n, c in known.items() if c.dtype == "int64" and len(np.unique(survey.column(n))) <= FEW]
+        if not found:
             return none
-        stratify = with_classes[0]
+        stratify = found[0]
     elif stratify not in survey.index.column_names:
         known = survey.index.column_names
         raise InputError("no such label to stratify by", file=survey.path, found=stratify, known=known)

@@ -103,11 +103,12 @@ def _observation(
         for i in np.flatnonzero(flat(bad).any(axis=1)):
             reasons.setdefault(int(i), f"ivar of {name} has {problem} values")
     if flux.dtype.kind == "f":
-        flux, ivar = _finite(name, flux.astype(np.float64) * factor, ivar, reasons)
-        ivar = np.where(np.isfinite(ivar), ivar, 0.0) / factor**2
-    limit = np.finfo(rule.dtype).max if np.dtype(rule.dtype).kind == "f" else np.iinfo(rule.dtype).max
-    high = flat(np.abs(flux.astype(np.float64))).max(axis=1, initial=0.0)
-    for i in np.flatnonzero(high > limit):
+        flux, ivar = _finite(name, flux if factor == 1 else flux.astype(np.float64) * factor, ivar, reasons)
+        if factor != 1:
+            ivar = np.where(np.isfinite(ivar), ivar, 0.0) / factor**2
+    limits = np.finfo(rule.dtype) if np.dtype(rule.dtype).kind == "f" else np.iinfo(rule.dtype)
+    high, low = flat(flux).max(axis=1, initial=0), flat(flux).min(axis=1, initial=0)
+    for i in np.flatnonzero((high > limits.max) | (low < limits.min)):
         reasons.setdefault(int(i), f"a flux of {name} does not fit {rule.dtype}")
     for i in np.flatnonzero(flat(ivar).max(axis=1, initial=0.0) > np.finfo(np.float32).max):
         reasons.setdefault(int(i), f"an ivar of {name} does not fit float32")
