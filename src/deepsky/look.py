@@ -179,7 +179,7 @@ def _suspects(prepared: Prepared, sample: Sample) -> list[str]:
             found.update(float(values[i]) for i in {0, len(values) - 1} if len(values) > 1 and counts[i] >= 9)
         for value, objects in found.most_common(2):
             if objects >= 2 and value != 0:
-                given = f"{value / prepared.factors.get(name, 1.0):.6g}"
+                given = f"{value / float(np.asarray(prepared.factors.get(name, 1.0))):.6g}"
                 share = f"{objects} of {len(sample)} images"
                 notes.append(f"{share} have their extreme, {given}, in many pixels: saturated, or 'not measured' "
                              f"(then sentinel={given})")  # fmt: skip

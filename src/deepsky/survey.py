@@ -93,6 +93,9 @@ class Survey:
         InputError : `path` is no native survey, is unfinished, or is of a newer format.
         """
         path = Path(path)
+        if (path / "plan.json").is_file() and not (path / "schema.json").is_file():
+            raise InputError("an unfinished survey", file=path, expected="schema.json, which is written last",
+                             fix="run the command that began it again: it goes on from there")  # fmt: skip
         if not (path / "schema.json").is_file():
             raise InputError(
                 "not a native survey",

@@ -63,15 +63,15 @@ def cast(values: np.ndarray, dtype: str) -> np.ndarray:
 
 
 # -- units ------------------------------------------------------------------------------------------------
-def power_of_ten(flux: np.ndarray, ivar: np.ndarray | None = None) -> int:
-    """The exponent that brings the median of abs(flux) to order one, 0 where it lies within [1e-3, 1e4]."""
+def power_of_ten(flux: np.ndarray, ivar: np.ndarray | None = None, *, low: float = 1e-3, high: float = 1e4) -> int:
+    """The exponent that brings the median of abs(flux) to order one, 0 where it lies within [low, high]."""
     good = np.isfinite(flux) & (flux != 0)
     if ivar is not None:
         good &= np.broadcast_to(ivar, flux.shape) > 0
     if not good.any():
         return 0
     median = float(np.median(np.abs(flux[good])))
-    return 0 if 1e-3 <= median <= 1e4 or median == 0 else round(math.log10(median))
+    return 0 if low <= median <= high or median == 0 else round(math.log10(median))
 
 
 def scaled_unit(unit: str, exponent: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -18,7 +19,7 @@ import torch
 from tests.ingestion.sources import SIDE, made
 
 from deepsky import store
-from deepsky.errors import InputError
+from deepsky.errors import InputError, TrainingError
 from deepsky.ingestion import clear_cache, find_reader, ingest, open, understand
 from deepsky.ingestion.run import size_of
 from deepsky.source import Source
@@ -79,7 +80,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_bytes(tmp_path: Path) -> Non
         process.wait()
         seen.append(len(done))
         assert not (tmp_path / "killed" / "schema.json").exists()
-        with pytest.raises(InputError, match="not a native survey"):
+        with pytest.raises(InputError, match="an unfinished survey"):
             Survey.load(tmp_path / "killed")
     assert 2 <= seen[0] < seen[1] < 14  # the second call went on where the first was killed
     for name in ("whole", "killed"):
@@ -263,3 +264,48 @@ def test_the_index_holds_no_labels_and_the_crc_fits(tmp_path: Path) -> None:
     flux = np.load(survey.path / "tiles" / survey.tiles[0].name / "image.flux.npy")
     ivar = np.load(survey.path / "tiles" / survey.tiles[0].name / "image.ivar.npy")
     assert index["crc"][3].as_py() == crc32(ivar[3].tobytes(), crc32(flux[3].tobytes()))
+
+
+def test_a_full_disk_leaves_whole_tiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from deepsky.store import tile
+
+    whole = ingest(made(), tmp_path / "whole", workers=0, quiet=True, tile_bytes=20_000, memory=100_000)
+    append, count = tile._Growing.append, []
+
+    def full(self: Any, block: np.ndarray) -> None:
+        count.append(1)
+        if len(count) > 40:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        append(self, block)
+
+    monkeypatch.setattr(tile._Growing, "append", full)
+    with pytest.raises(TrainingError, match="no room to write it"):
+        ingest(made(), tmp_path / "s", workers=0, quiet=True, tile_bytes=20_000, memory=100_000)
+    done = [p for p in (tmp_path / "s" / "tiles").iterdir() if not p.name.startswith(".")]
+    assert 0 < len(done) < len(whole.tiles)
+    monkeypatch.undo()
+    survey = ingest(made(), tmp_path / "s", workers=0, quiet=True, tile_bytes=20_000, memory=100_000)
+    assert files(survey.path) == files(whole.path)
+
+
+def test_killed_while_tidying_up(tmp_path: Path) -> None:
+    survey = ingest(made(n=5), tmp_path / "s", workers=0, quiet=True)
+    before = files(survey.path)
+    (survey.path / "plan.json").write_text("{}")
+    assert len(ingest(made(n=5), tmp_path / "s", workers=0, quiet=True)) == 5 and files(survey.path) == before
+
+
+def test_rows_whose_squares_would_leave_float32(tmp_path: Path) -> None:
+    import pandas
+
+    n = 30
+    flux = np.random.default_rng(0).uniform(1, 9, n) * 1e-27
+    frame = pandas.DataFrame({"id": np.arange(n), "line": flux, "line_err": flux / 10, "mag": 20.0, "mag_err": 0.1})
+    survey = ingest(frame, tmp_path / "s", quiet=True)
+    rule = survey.schema.observations["row"]
+    assert rule.units in {("1e-26", ""), ("1e-27", "")}  # type: ignore[union-attr]
+    part = survey.gather(np.argsort(survey.id.astype(int))).observations["row"]
+    scale = float(rule.units[0])  # type: ignore[union-attr]
+    assert np.allclose(part.flux[:, 0].numpy() * scale, flux, rtol=1e-6)
+    assert np.allclose(1 / np.sqrt(part.ivar[:, 0].numpy()) * scale, flux / 10, rtol=1e-6)
+    assert np.allclose(part.ivar[:, 1], 100)

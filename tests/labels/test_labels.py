@@ -212,6 +212,7 @@ def test_versions_and_relabelling(survey: Survey) -> None:
     assert second.schema.columns["type"].classes == ("E", "S", "merger")
     assert (second.column("fold") == before).all() and second.hash == survey.hash
     assert labels.versions(survey.path) == [1, 2]
+    assert "10 of 12 objects have no label 'type'" in labels.notes(survey.path, 2)
     table = pq.read_table(survey.path / "labels" / "0001.parquet")
     assert table.column_names == ["id", "name", "value", "labeller", "date", "confidence"]
     assert set(table["date"].to_pylist()) == {"2020-01-01"}

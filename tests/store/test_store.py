@@ -181,7 +181,7 @@ def test_unfinished_and_foreign_folders(tmp_path: Path) -> None:
 
     with pytest.raises(RuntimeError, match="power cut"):
         store.write(broken(), tmp_path / "s")
-    with pytest.raises(InputError, match="not a native survey"):
+    with pytest.raises(InputError, match="an unfinished survey"):
         Survey.load(tmp_path / "s")
     survey = store.write(batches(1), tmp_path / "s")  # written anew
     assert len(survey) == 50 and not (tmp_path / "s" / "plan.json").exists()

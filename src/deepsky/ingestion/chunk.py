@@ -37,13 +37,13 @@ class Reading:
 
     Attributes
     ----------
-    factors : what the flux of an observation is multiplied with.
+    factors : what the flux of an observation is multiplied with, for each feature of a row.
     names : the public columns of the items that are kept, and what they are called in the index.
     """
 
     source: Source
     schema: Schema
-    factors: Mapping[str, float]
+    factors: Mapping[str, float | tuple[float, ...]]
     names: Mapping[str, str]
 
 
@@ -57,11 +57,11 @@ def read(reading: Reading, file: str, items: pa.Table) -> Chunk:
     reasons: dict[int, str] = {}
     arrays: dict[str, np.ndarray] = {}
     for name, rule in reading.schema.observations.items():
-        factor = reading.factors.get(name, 1.0)
+        factor = np.asarray(reading.factors.get(name, 1.0))
         arrays |= _observation(name, rule, block, factor, reasons)
     for name in block.arrays:
         if name.startswith("truth."):
-            arrays[name] = np.asarray(block.arrays[name], np.float32)
+            arrays[name] = np.asarray(block.arrays[name] * reading.factors.get(name, 1.0), np.float32)
     _reject_empty(arrays, reading.schema, reasons)
     keep = np.array([i for i in range(len(ids)) if i not in reasons], dtype=np.int64)
     place = {name: row for row, name in enumerate(items["id"].to_pylist())}
@@ -90,7 +90,7 @@ def _column(values: np.ndarray, kind: str | None) -> pa.Array:
 
 
 def _observation(
-    name: str, rule: ObservationSchema, block: Block, factor: float, reasons: dict[int, str]
+    name: str, rule: ObservationSchema, block: Block, factor: np.ndarray, reasons: dict[int, str]
 ) -> dict[str, np.ndarray]:
     """Flux, ivar and PSF of one observation in native form; a bad object gets its reason."""
     flux, ivar = np.asarray(block.arrays[f"{name}.flux"]), np.asarray(block.arrays[f"{name}.ivar"])
@@ -103,8 +103,8 @@ def _observation(
         for i in np.flatnonzero(flat(bad).any(axis=1)):
             reasons.setdefault(int(i), f"ivar of {name} has {problem} values")
     if flux.dtype.kind == "f":
-        flux, ivar = _finite(name, flux if factor == 1 else flux.astype(np.float64) * factor, ivar, reasons)
-        if factor != 1:
+        flux, ivar = _finite(name, flux if (factor == 1).all() else flux.astype(np.float64) * factor, ivar, reasons)
+        if (factor != 1).any():
             ivar = np.where(np.isfinite(ivar), ivar, 0.0) / factor**2
     limits = np.finfo(rule.dtype) if np.dtype(rule.dtype).kind == "f" else np.iinfo(rule.dtype)
     high, low = flat(flux).max(axis=1, initial=0), flat(flux).min(axis=1, initial=0)

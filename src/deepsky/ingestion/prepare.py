@@ -12,11 +12,12 @@ import pyarrow as pa
 from deepsky.errors import InputError
 from deepsky.gate import run_guarded
 from deepsky.ingestion.chunk import MEASURED
-from deepsky.schema import Column, ImageSchema, Schema
+from deepsky.schema import Column, ImageSchema, RowSchema, Schema
 from deepsky.source import Rejected, Source
 from deepsky.units import power_of_ten, scaled_unit
 
 RESERVED = frozenset({"key", "tile", "row", "group", "fold", "crc", "bytes"})
+Factor = float | tuple[float, ...]  # of an image; of each feature of a row
 LOOK = 32  # objects whose flux decides on the scale
 
 
@@ -39,7 +40,7 @@ class Prepared:
     names: Mapping[str, str]
     labels: tuple[str, ...]
     rejected: tuple[Rejected, ...]
-    factors: Mapping[str, float]
+    factors: Mapping[str, Factor]
 
 
 def prepare(source: Source, *, guarded: bool, memory_bytes: int) -> Prepared:
@@ -133,18 +134,24 @@ def _public(items: pa.Table, labels: tuple[str, ...]) -> dict[str, str]:
 
 def _scaled(
     source: Source, schema: Schema, items: pa.Table, *, guarded: bool, memory_bytes: int
-) -> tuple[Schema, dict[str, float]]:
+) -> tuple[Schema, dict[str, Factor]]:
     """The schema with units that bring the fluxes to order one; ivar for every pixel where some were not measured."""
     rows = np.unique(np.linspace(0, items.num_rows - 1, min(LOOK, items.num_rows)).astype(np.int64))
-    pieces = [(source, f"object {items['id'][int(i)]}", items.take([int(i)])) for i in rows]
+    pieces = [(source, f"object {items['id'][int(i)]}", items.take(pa.array([i]))) for i in rows]
     looks = run_guarded(peek, pieces, workers=1 if guarded else 0, memory_bytes=memory_bytes)
     seen = [answer for _, answer in looks if not isinstance(answer, InputError)]
-    observations, columns, factors = dict(schema.observations), dict(schema.columns), dict[str, float]()
+    observations, columns, factors = dict(schema.observations), dict(schema.columns), dict[str, Factor]()
     for name, rule in schema.observations.items():
-        if not isinstance(rule, ImageSchema):
+        medians = np.array([s[name][0] for s in seen if name in s])
+        floats = np.dtype(rule.dtype).kind == "f" and len(medians) > 0
+        if isinstance(rule, RowSchema):  # features only where a square would leave float32
+            exponents = [power_of_ten(m, low=1e-12, high=1e12) if floats else 0 for m in np.atleast_2d(medians).T]
+            exponents = exponents if floats else [0] * len(rule.names)
+            units = tuple(scaled_unit(u, e) for u, e in zip(rule.units, exponents, strict=True))
+            factors[name] = tuple(10.0**-e for e in exponents)
+            observations[name] = replace(rule, units=units)
             continue
-        medians = np.array([s[name][0] for s in seen if name in s and s[name][0] > 0])
-        exponent = power_of_ten(medians) if np.dtype(rule.dtype).kind == "f" else 0
+        exponent = power_of_ten(medians) if floats else 0
         unit = scaled_unit(rule.unit, exponent)
         factors[name] = 10.0**-exponent
         holes = rule.ivar != "pixel" and any(s[name][1] for s in seen if name in s)
@@ -155,16 +162,22 @@ def _scaled(
     return replace(schema, observations=observations, columns=columns), factors
 
 
-def peek(source: Source, file: str, items: pa.Table) -> dict[str, tuple[float, bool]]:
-    """For each image observation: the median of abs(flux), and whether pixels are missing. Runs in a child process."""
+def peek(source: Source, file: str, items: pa.Table) -> dict[str, tuple[float | np.ndarray, bool]]:
+    """For each observation: the median of abs(flux) (of a row: each feature), and whether pixels are missing.
+
+    Runs in a child process.
+    """
     block = source.read(items)
-    out = {}
+    out: dict[str, tuple[float | np.ndarray, bool]] = {}
     for name, rule in source.schema.observations.items():
-        if not isinstance(rule, ImageSchema) or len(block.ids) == 0:
+        if len(block.ids) == 0:
             continue
         flux, ivar = np.asarray(block.arrays[f"{name}.flux"]), np.asarray(block.arrays[f"{name}.ivar"])
         seen = np.broadcast_to(ivar.reshape(*ivar.shape, *(1,) * (flux.ndim - ivar.ndim)), flux.shape) > 0
         good = np.isfinite(flux) & (flux != 0) & seen
+        if isinstance(rule, RowSchema):
+            out[name] = np.where(good, np.abs(flux.astype(np.float64)), 0.0)[0], False
+            continue
         median = float(np.median(np.abs(flux[good].astype(np.float64)))) if good.any() else 0.0
         out[name] = median, bool((~np.isfinite(flux) & seen).any())
     return out

@@ -85,6 +85,9 @@ def ingest(
     """
     made = understand(source, reader=reader, catalogue=catalogue, **options)
     to = Path(to)
+    if (to / "schema.json").exists() and (to / store.PLAN).exists():  # killed while it tidied up
+        store.clean(to)
+        return Survey.load(to)
     if (to / "schema.json").exists():
         raise InputError("there is a survey here already", file=to, fix="name another folder, or delete this one")
     budget = size_of(memory)

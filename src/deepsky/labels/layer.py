@@ -92,6 +92,12 @@ def versions(path: str | Path) -> list[int]:
     return sorted(int(f.stem) for f in files)
 
 
+def notes(path: str | Path, version: int) -> tuple[str, ...]:
+    """What was decided when a version was added: how its ids were matched, what was left out."""
+    found = metadata(pq.read_table(Path(path) / "labels" / f"{version:04d}.parquet"), KEY) or {}
+    return tuple(found.get("notes", ()))
+
+
 def joined(path: Path, ids: pa.ChunkedArray) -> tuple[dict[str, pa.Array | np.ndarray], dict[str, Column]]:
     """The label columns of the survey at `path`, aligned with `ids` (see `join`)."""
     layers = []

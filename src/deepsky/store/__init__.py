@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from deepsky.store.tile import Part, verify, write_tile
 from deepsky.store.tiling import TILE_BYTES, Cell, plan
-from deepsky.store.writer import finish, start, write
+from deepsky.store.writer import PLAN, clean, finish, start, write
 
-__all__ = ["TILE_BYTES", "Cell", "Part", "finish", "plan", "start", "verify", "write", "write_tile"]
+__all__ = ["PLAN", "TILE_BYTES", "Cell", "Part", "clean", "finish", "plan", "start", "verify", "write", "write_tile"]

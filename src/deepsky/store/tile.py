@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -12,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from deepsky.errors import InputError
+from deepsky.errors import InputError, TrainingError
 from deepsky.io import TEMPORARY, read_json, sha256, sync_folder, write_json
 from deepsky.survey import Survey
 from deepsky.units import checksums
@@ -67,9 +68,25 @@ def write_tile(folder: Path, parts: Iterable[Part], beside: Callable[[Path], Non
     Returns
     -------
     How many objects it holds.
+
+    Raises
+    ------
+    TrainingError : the disk is full; what was written before is whole.
     """
     if folder.exists():
         return int(pq.read_metadata(folder / ROWS).num_rows)
+    try:
+        return _write(folder, parts, beside)
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            raise
+        raise TrainingError(
+            f"{folder}: no room to write it; the tiles before it are whole\n"
+            f"  fix: free space in {folder.parent.resolve()} and run the same command again"
+        ) from error
+
+
+def _write(folder: Path, parts: Iterable[Part], beside: Callable[[Path], None] | None) -> int:
     draft = folder.with_name(TEMPORARY + folder.name)
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)

@@ -203,7 +203,7 @@ def finish(
         index = fold_rules.write(to, index, fold_rules.columns(whole, **folds))
     fold_rules.write_index(to, index)
     _write_schema(survey)
-    _clean(to)
+    clean(to)
     return Survey.load(to)
 
 
@@ -223,7 +223,7 @@ def _fingerprint(survey: Survey) -> str:
     return digest.hexdigest()[:32]
 
 
-def _clean(to: Path) -> None:
+def clean(to: Path) -> None:
     """Remove what only an unfinished survey needs."""
     for path in [*to.glob(f"tiles/*/{ROWS}"), *to.glob("tiles/*/rejected.parquet"), to / PLAN]:
         path.unlink(missing_ok=True)
