@@ -99,3 +99,23 @@ def orient(images: np.ndarray, number: int) -> np.ndarray:
 def _cosines(length: int) -> np.ndarray:
     grid = (np.arange(length) + 0.5) / length
     return np.asarray(np.cos(np.pi * np.arange(SIDE)[:, None] * grid) * np.sqrt(2.0 / length))
+
+
+def shrunk(flux: np.ndarray, measured: np.ndarray, side: int) -> np.ndarray:
+    """(n, side, side) images (n, band, y, x) averaged over bands and over large pixels, with mean zero and norm one."""
+    total = np.where(measured, flux, 0).sum(axis=1, dtype=np.float64)
+    seen = measured.sum(axis=1)
+    rows, columns = (_areas(length, side) for length in flux.shape[2:])
+    weight = np.einsum("ay,nyx,bx->nab", rows, seen.astype(np.float64), columns, optimize=True)
+    image = np.einsum("ay,nyx,bx->nab", rows, total, columns, optimize=True) / np.maximum(weight, 1e-9)
+    image = np.where(weight > 0, image - image.mean(axis=(1, 2), keepdims=True), 0.0)
+    norm = np.sqrt((image**2).sum(axis=(1, 2), keepdims=True))
+    return np.asarray(image / np.where(norm > 0, norm, 1.0))
+
+
+def _areas(length: int, side: int) -> np.ndarray:
+    """(side, length) share of each pixel in each large pixel; the same from both ends."""
+    edges = np.linspace(0, length, side + 1)
+    low = np.arange(length)
+    shared = np.minimum(edges[1:, None], low + 1) - np.maximum(edges[:-1, None], low)
+    return np.asarray(np.clip(shared, 0, 1))

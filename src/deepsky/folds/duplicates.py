@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from deepsky.quality import orient, orientations, perceptual_hash
+from deepsky.quality import orient, orientations, perceptual_hash, shrunk
 from deepsky.schema import ImageSchema
 from deepsky.survey import Survey
 
@@ -15,6 +15,10 @@ VERIFIED = 100_000  # objects up to which the pixels decide; above, equal hashes
 NEAR = 6  # bits
 CORRELATION = 0.999
 FAINT = 0.3
+ALIKE = 0.99  # correlation of the images averaged over LARGE x LARGE pixels
+LARGE = 16
+MOST = 200_000  # pairs that are compared pixel by pixel
+BACK = {4: 4, 5: 6, 6: 5, 7: 7}  # the orientation that undoes one that swaps the axes
 CROWD = 100  # objects of one part of the hash above which each is compared with the nearest in order only
 BESIDE = 16
 BATCH = 32 << 20  # bytes of pixels that are compared at a time
@@ -33,13 +37,21 @@ def near_duplicates(survey: Survey) -> tuple[np.ndarray, list[str]]:
     hashes = (
         survey.column("phash").astype(np.uint64) if "phash" in survey.index.column_names else _hashes(survey, image)
     )
+    more: list[str] = []
     large = len(survey) > VERIFIED
     pairs, turns = candidates(hashes, 0 if large else NEAR)
     if not large:
         same = _copies(survey, pairs, turns)
-        same[~same] = _verified(survey, image, pairs[~same], turns[~same])
+        rest = np.flatnonzero(~same)
+        rest = rest[_alike(survey, image, pairs[rest], turns[rest])]
+        if len(rest) > MOST:
+            more.append(f"{len(rest):,} pairs of images look alike, of which {MOST:,} were compared pixel by pixel")
+            bits = np.bitwise_count(hashes[pairs[rest, 0]] ^ hashes[pairs[rest, 1]])
+            rest = rest[np.argsort(bits, kind="stable")[:MOST]]
+        same[rest] = _verified(survey, image, pairs[rest], turns[rest])
         pairs = pairs[same]
     notes = [f"{len(pairs):,} pairs of near-duplicate images"] if len(pairs) else []
+    notes += more
     if large:
         notes.append("near-duplicates by their hashes alone, in a survey of this size")
     return pairs, notes
@@ -49,7 +61,7 @@ def _hashes(survey: Survey, image: str) -> np.ndarray:
     out = np.zeros(len(survey), np.uint64)
     for start in range(0, len(survey), 1024):
         rows = np.arange(start, min(start + 1024, len(survey)))
-        part = survey.gather(rows, truth=()).observations[image]
+        part = survey.gather(rows, truth=(), observations=(image,)).observations[image]
         out[rows] = perceptual_hash(part.flux.numpy(), part.measured.numpy())
     return out
 
@@ -60,6 +72,26 @@ def _copies(survey: Survey, pairs: np.ndarray, turns: np.ndarray) -> np.ndarray:
         return np.zeros(len(pairs), bool)
     crc = survey.column("crc")
     return np.asarray((crc[pairs[:, 0]] == crc[pairs[:, 1]]) & (turns == 0))
+
+
+def _alike(survey: Survey, image: str, pairs: np.ndarray, turns: np.ndarray) -> np.ndarray:
+    """(m,) bool: candidates that agree when averaged over large pixels; cheap, for a survey of simple shapes."""
+    if len(pairs) == 0:
+        return np.zeros(0, bool)
+    rows, at = np.unique(pairs, return_inverse=True)
+    at = at.reshape(pairs.shape)
+    small = np.zeros((len(rows), LARGE, LARGE), np.float32)
+    for start in range(0, len(rows), 512):
+        part = survey.gather(rows[start : start + 512], truth=(), observations=(image,)).observations[image]
+        small[start : start + 512] = shrunk(part.flux.numpy(), part.measured.numpy(), LARGE)
+    out = np.zeros(len(pairs), bool)
+    for turn in np.unique(turns):
+        for chunk in np.array_split(np.flatnonzero(turns == turn), max(1, (turns == turn).sum() // 20_000)):
+            a, b = small[at[chunk, 0]], small[at[chunk, 1]]
+            out[chunk] = np.einsum("nyx,nyx->n", a, orient(b, turn)) > ALIKE
+            if turn >= 4:
+                out[chunk] |= np.einsum("nyx,nyx->n", a, orient(b, BACK[int(turn)])) > ALIKE
+    return out
 
 
 def candidates(hashes: np.ndarray, near: int = NEAR) -> tuple[np.ndarray, np.ndarray]:
@@ -118,7 +150,7 @@ def _verified(survey: Survey, image: str, pairs: np.ndarray, turns: np.ndarray) 
     same = np.zeros(len(pairs), bool)
     for start in range(0, len(pairs), batch):
         here = slice(start, start + batch)
-        first, second = (survey.gather(pairs[here, k], truth=()).observations[image] for k in (0, 1))
+        first, second = (survey.gather(pairs[here, k], (), (image,)).observations[image] for k in (0, 1))
         a, b = first.flux.numpy(), second.flux.numpy()
         seen_a, seen_b = first.measured.numpy(), second.measured.numpy()
         for turn in np.unique(turns[here]):
@@ -128,7 +160,7 @@ def _verified(survey: Survey, image: str, pairs: np.ndarray, turns: np.ndarray) 
             # a flip back and forth is the same; a rotation by 90 degrees either way is tried
             same[start + rows] = same_pixels(a[rows], seen_a[rows], orient(b[rows], turn), orient(seen_b[rows], turn))
             if turn >= 4:
-                other = {4: 4, 5: 6, 6: 5, 7: 7}[int(turn)]
+                other = BACK[int(turn)]
                 again = same_pixels(a[rows], seen_a[rows], orient(b[rows], other), orient(seen_b[rows], other))
                 same[start + rows] |= again
     return same
