@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +28,7 @@ FLAGS = {
     2: "unmeasured: more than a tenth of the pixels have no measurement",
     4: "saturated: at least one pixel",
     8: "outside the training domain: in_domain below 0.001",
-    16: "not predicted: nothing was measured; the answers are NaN",
+    16: "not predicted: nothing was measured; the answers are NaN or null",
 }
 
 
@@ -78,25 +79,44 @@ class Catalogue:
     @property
     def names(self) -> list[str]:
         """Of the columns."""
-        return list(self.table.column_names)
+        return list(self.table.column_names if self.held is not None else pq.read_schema(self.file).names)
 
     def column(self, name: str) -> np.ndarray:
-        """(n,) values; (n, k) for a column of lists.
+        """(n,) values; (n, k) for a column of lists. Where nothing was predicted: NaN, "", False or 0.
 
         Raises
         ------
         InputError : there is no such column.
         """
-        if name not in self.table.column_names:
-            raise InputError("no such column in the catalogue", found=name, known=self.table.column_names)
-        values = self.table[name].combine_chunks()
+        return self._column(name)[0]
+
+    def _column(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Values and which of them are null."""
+        if name not in self.names:
+            raise InputError("no such column in the catalogue", found=name, known=self.names)
+        here = self.held is not None or "table" in vars(self)  # else one column is read, and not all
+        found = (self.table if here else pq.read_table(self.file, columns=[name]))[name]
+        values = found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
+        null: np.ndarray = values.is_null().to_numpy(zero_copy_only=False)
         if pa.types.is_fixed_size_list(values.type):
-            flat: np.ndarray = values.flatten().to_numpy(zero_copy_only=False)
-            return flat.reshape(-1, values.type.list_size)
+            wide = np.full((len(values), values.type.list_size), np.nan, values.type.value_type.to_pandas_dtype())
+            wide[~null] = values.flatten().to_numpy(zero_copy_only=False).reshape(-1, values.type.list_size)
+            return wide, null
         if pa.types.is_string(values.type) or pa.types.is_dictionary(values.type):
-            return np.asarray(values.to_pylist(), dtype=object)
+            return np.asarray(["" if v is None else v for v in values.to_pylist()], dtype=object), null
+        if null.any():
+            empty = float("nan") if pa.types.is_floating(values.type) else False
+            values = values.fill_null(pa.scalar(empty).cast(values.type))
         plain: np.ndarray = values.to_numpy(zero_copy_only=False)
-        return plain
+        return plain, null
+
+    def _own(self) -> Iterator[tuple[str, Catalogue]]:
+        """The object table, and the child table where there is one, by the name of its HDU or table."""
+        yield "OBJECTS", self
+        if self.children is not None:
+            meta = {**self.meta, "id": Meta(ucd="meta.id.parent", description="name of the object"),
+                    "number": Meta(ucd="meta.number", description="of the row among those of its object")}  # fmt: skip
+            yield "CHILDREN", Catalogue(meta, self.provenance, held=self.children)
 
     # -- other forms --------------------------------------------------------------------------------------
     def to_pandas(self) -> pandas.DataFrame:
@@ -104,22 +124,30 @@ class Catalogue:
         return self.table.to_pandas()
 
     def to_table(self) -> Table:
-        """As an astropy Table with units, descriptions and UCDs."""
-        from astropy.table import Column, Table
+        """As an astropy Table with units, descriptions, UCDs (``column.meta["ucd"]``) and the provenance as its meta;
+        masked where nothing was predicted."""
+        from astropy.table import Column, MaskedColumn, Table
 
         made = Table(
             meta={k: v if isinstance(v, str | int | float) else json.dumps(v) for k, v in self.provenance.items()}
         )
         for name in self.names:
-            values, meta = self.column(name), self.meta.get(name, Meta())
+            (values, null), meta = self._column(name), self.meta.get(name, Meta())
             if values.dtype == object:
                 values = np.asarray([str(v) for v in values], dtype=str)
-            made[name] = Column(values, unit=meta.unit or None, description=meta.description)
-            made[name].meta["ucd"] = meta.ucd
+            given = {"unit": meta.unit or None, "description": meta.description or None}
+            missing = null.any() and values.dtype.kind != "f"
+            made[name] = MaskedColumn(values, mask=null, **given) if missing else Column(values, **given)
+            if meta.ucd:
+                made[name].meta["ucd"] = meta.ucd
         return made
 
     def write(self, path: str | Path) -> Path:
         """Write as Parquet, FITS, VOTable (.vot, .xml), ECSV or CSV, by the name's ending.
+
+        A child table becomes a second HDU or table; of the other formats, a file ``NAME.children.ENDING`` beside it.
+        FITS gets no nulls (F and 0 stand where the flags say that nothing was predicted), and its text is ASCII, with
+        escapes such as ``\\xe9``.
 
         Raises
         ------
@@ -127,46 +155,85 @@ class Catalogue:
         """
         path = Path(path)
         kinds = {
-            ".parquet": self._parquet,
-            ".fits": self._fits,
-            ".vot": self._votable,
-            ".xml": self._votable,
-            ".csv": self._csv,
-            ".ecsv": self._ecsv,
+            ".parquet": Catalogue._parquet,
+            ".fits": Catalogue._fits,
+            ".vot": Catalogue._votable,
+            ".xml": Catalogue._votable,
+            ".csv": Catalogue._csv,
+            ".ecsv": Catalogue._ecsv,
         }
-        if path.suffix not in kinds:
+        ending = path.suffix.lower()
+        if ending not in kinds:
             raise InputError("no such catalogue format", file=path, found=path.suffix or "(none)", known=kinds)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        kinds[path.suffix](path)
+        kinds[ending](self, path)
+        if ending in {".parquet", ".csv", ".ecsv"}:
+            for _, below in list(self._own())[1:]:
+                kinds[ending](below, path.with_suffix(f".children{path.suffix}"))
         return path
 
     def _parquet(self, path: Path) -> None:
         atomic_write(path, lambda out: pq.write_table(described(self.table, self.meta, self.provenance), out))
 
     def _fits(self, path: Path) -> None:
-        table = self.to_table()
-        table.meta = {k[:8].upper().replace(" ", "_"): str(v)[:60] for k, v in table.meta.items()}
+        from astropy.io import fits
+        from astropy.table import Table
+
+        hdus = [fits.PrimaryHDU()]
+        for extension, part in self._own():
+            table = Table()
+            for name in part.names:
+                values, meta = part.column(name), part.meta.get(name, Meta())
+                if values.dtype == object:
+                    values = np.array([_ascii(str(v)) for v in values], dtype=bytes)
+                table[name] = values
+                table[name].unit = meta.unit or None
+            hdu = fits.table_to_hdu(table)
+            hdu.name = extension
+            for number, name in enumerate(part.names, 1):
+                meta = part.meta.get(name, Meta())
+                for key, word in (("TUCD", meta.ucd), ("TCOMM", meta.description)):  # as TOPCAT reads and writes them
+                    if word:
+                        hdu.header[f"{key}{number}"] = _ascii(word)
+            hdu.header["MODEL"] = (_ascii(str(self.provenance.get("model", ""))), "hash of the model")
+            hdu.header["DEEPSKY"] = json.dumps(self.provenance, default=str)  # long: goes on in CONTINUE cards
+            hdus.append(hdu)
         held = io.BytesIO()  # astropy does not write into a file that was opened exclusively
-        table.write(held, format="fits")
+        fits.HDUList(hdus).writeto(held)
         atomic_write(path, held.getvalue())
 
     def _votable(self, path: Path) -> None:
-        from astropy.io.votable import from_table
+        from astropy.io.votable import tree
+        from astropy.io.votable.converters import get_converter
 
-        votable = from_table(self.to_table())
-        for field_ in votable.get_first_table().fields:
-            field_.ucd = self.meta.get(field_.name, Meta()).ucd or None
-        atomic_write(path, votable.to_xml)
+        made = tree.VOTableFile(version="1.4")
+        resource = tree.Resource(type="results")
+        made.resources.append(resource)
+        resource.coordinate_systems.append(tree.CooSys(ID="icrs", system="ICRS"))
+        for key, value in self.provenance.items():
+            resource.infos.append(tree.Info(name=key, value=value if isinstance(value, str) else json.dumps(value)))
+        for name, part in self._own():
+            table = tree.TableElement.from_table(made, part.to_table())
+            table.name = name.lower()
+            for field_ in table.fields:
+                if field_.datatype == "bit":  # a bit cannot be null, a truth value can
+                    field_.datatype = "boolean"
+                    field_.converter = get_converter(field_, {"version_1_3_or_later": True})
+                field_.ucd = part.meta.get(field_.name, Meta()).ucd or None
+                if field_.name in {"ra", "dec"}:
+                    field_.ref = "icrs"
+            resource.tables.append(table)
+        atomic_write(path, made.to_xml)
 
     def _csv(self, path: Path) -> None:
-        flat = self.table
-        for name in flat.column_names:  # CSV has no lists: their members become columns
-            kind = flat.schema.field(name).type
+        flat: dict[str, Any] = {}
+        for name in self.names:  # CSV has no lists: their members become columns
+            kind = self.table.schema.field(name).type
             if pa.types.is_fixed_size_list(kind):
-                values, flat = self.column(name), flat.drop_columns([name])
-                for i in range(kind.list_size):
-                    flat = flat.append_column(f"{name}_{i}", pa.array(values[:, i]))
-        atomic_write(path, lambda out: pa_csv.write_csv(flat, out))
+                values = self.column(name)
+                flat |= {f"{name}_{i}": pa.array(values[:, i]) for i in range(kind.list_size)}
+            else:
+                flat[name] = self.table[name]
+        atomic_write(path, lambda out: pa_csv.write_csv(pa.table(flat), out))
 
     def _ecsv(self, path: Path) -> None:
         text = io.StringIO()
@@ -201,16 +268,22 @@ class Catalogue:
             raise InputError("not a Parquet file", file=path, found=str(error)[:120]) from error
         words = stored.metadata or {}
         meta = {f.name: Meta(**json.loads((f.metadata or {}).get(b"deepsky", b"{}"))) for f in stored}
-        below = path.with_name("children.parquet")
+        own = path.with_name("children.parquet") if path.name == "catalogue.parquet" else None
+        below = own or path.with_suffix(".children.parquet")
         children = pq.read_table(below) if below.is_file() else None
         return cls(meta, json.loads(words.get(b"deepsky", b"{}")), file=path, children=children)
 
     def _repr_html_(self) -> str:
-        head = self.table.slice(0, 10).to_pandas().to_html(index=False, max_cols=14)
-        return f"<p>{self!r}</p>{head}"
+        first = self.table if self.held is not None else next(pq.ParquetFile(self.file).iter_batches(10), self.table)
+        head = first.slice(0, 10).to_pandas().to_html(index=False, max_cols=14)
+        return f"<p>{html.escape(repr(self))}</p>{head}"
 
     def __repr__(self) -> str:
         return f"<Catalogue: {len(self):,} objects, model {self.provenance.get('model', '?')}>"
+
+
+def _ascii(text: str) -> str:
+    return text.encode("ascii", "backslashreplace").decode()
 
 
 def described(table: pa.Table, meta: Mapping[str, Meta], provenance: Mapping[str, Any]) -> pa.Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -10,10 +11,14 @@ import astropy.units as u
 import numpy as np
 import torch
 
-from deepsky.errors import ContractError
+from deepsky.errors import ContractError, InputError
 from deepsky.sample import Image, Sample
 from deepsky.schema import ImageSchema, ObservationSchema, RowSchema, Schema
 from deepsky.survey import Survey
+from deepsky.units import unit_factor
+
+SAME_SCALE = 0.02  # relative difference of pixel scales that counts as none
+FINER = 8  # by how much a PSF is interpolated before its width is read
 
 
 @dataclass(frozen=True)
@@ -71,79 +76,110 @@ class Contract:
         depth = {} if schema.noise == "unknown" else _ranges(part.bands, _sky_sigma(part))
         return replace(made, depth=depth, psf_fwhm={} if part.psf is None else _ranges(part.bands, psf_fwhm(part)))
 
-    def check(self, survey: Survey) -> tuple[int, ...] | None:
+    def check(self, survey: Survey, model: object = "MODEL") -> tuple[int, ...] | None:
         """The order in which to take the survey's bands, or None where they already fit.
+
+        Parameters
+        ----------
+        model : the model's folder, for the command in the message.
 
         Raises
         ------
         ContractError : what differs, and the command that mends it.
         """
-        here = survey.schema.observations.get(self.observation)
-        how = f"deepsky ingest {survey.path} --like MODEL --to NEW"
-        if here is None or here.kind != self.schema.kind:
+        here, mine = survey.schema.observations.get(self.observation), self.schema
+        if here is None or here.kind != mine.kind:
             raise ContractError(
                 "the survey has no such observation",
                 file=survey.path,
                 keyword=self.observation,
-                found=", ".join(survey.schema.observations),
-                expected=self.schema.kind,
+                found=", ".join(f"{n} ({o.kind})" for n, o in survey.schema.observations.items()),
+                expected=mine.kind,
             )
-        mine = self.schema
-        names = here.names if isinstance(here, RowSchema) else here.bands
-        wanted = mine.names if isinstance(mine, RowSchema) else mine.bands
+        names, wanted = _names(here), _names(mine)
         missing = [b for b in wanted if b not in names]
         if missing:
             raise ContractError(
-                "bands are missing",
+                "bands are missing" if isinstance(mine, ImageSchema) else "columns are missing",
                 file=survey.path,
                 keyword=", ".join(missing),
                 found=", ".join(names),
                 expected=", ".join(wanted),
-                fix="the model needs them all; add them, or train one on the bands that there are",
+                fix="the model needs them all; add them, or train one on those that there are",
             )
-        if isinstance(here, ImageSchema) and isinstance(mine, ImageSchema):
-            self._check_image(here, mine, survey, how)
         order = tuple(names.index(b) for b in wanted)
+        if isinstance(here, ImageSchema) and isinstance(mine, ImageSchema):
+            self._check_meaning(here, mine, survey)
+            self._check_form(here, mine, survey, shlex.join(["deepsky", "ingest", str(survey.path)]), model)
+        elif isinstance(here, RowSchema) and isinstance(mine, RowSchema):
+            for name, at, unit in zip(wanted, order, mine.units, strict=True):
+                found = here.units[at]
+                if _factor(found, unit) != 1:
+                    raise ContractError("another unit", file=survey.path, keyword=name, found=found or "(none)",
+                                        expected=unit or "(none)", fix="convert that column of the table")  # fmt: skip
         return None if order == tuple(range(len(names))) else order
 
-    def _check_image(self, here: ImageSchema, mine: ImageSchema, survey: Survey, how: str) -> None:
-        for band, a, b in zip(mine.bands, mine.filters, [_filter(here, n) for n in mine.bands], strict=False):
-            if a and b and a != b:
+    def doubts(self, survey: Survey) -> tuple[str, ...]:
+        """What `check` could not compare because one side does not say, in words; for a survey that passed it."""
+        here, mine = survey.schema.observations[self.observation], self.schema
+        found = []
+        if mine.noise != "unknown" and here.noise == "unknown":
+            found.append("noise: trained where it was known, and this survey does not know it")
+        if not (isinstance(here, ImageSchema) and isinstance(mine, ImageSchema)):
+            return tuple(found)
+        unsure = [b for b in mine.bands if not (_filter(here, b) and _filter(mine, b))]
+        if unsure:
+            found.append(f"filters of {', '.join(unsure)}: compared by name only")
+        if not len(_scales(survey, here)) or mine.pixel_scale is None:
+            found.append("pixel scale: not known, or not one, in this survey or the training survey")
+        return tuple(found)
+
+    def _check_meaning(self, here: ImageSchema, mine: ImageSchema, survey: Survey) -> None:
+        """What no conversion can mend: filters and quantity."""
+        for band in mine.bands:
+            found, expected = _filter(here, band), _filter(mine, band)
+            if found and expected and found != expected:
                 raise ContractError(
                     "the same name for another filter",
                     file=survey.path,
                     keyword=band,
-                    found=b,
-                    expected=a,
+                    found=found,
+                    expected=expected,
                     fix="train on this survey, or fine-tune: a colour in one system is not one in another",
                 )
-        if here.size != mine.size:
-            raise ContractError(
-                "images of another size",
-                file=survey.path,
-                found=f"{here.size[0]} x {here.size[1]} pixels",
-                expected=f"{mine.size[0]} x {mine.size[1]}",
-                fix=how,
-            )
-        one, two = here.pixel_scale, mine.pixel_scale
-        if one is not None and two is not None and not np.isclose(one, two, rtol=0.02):
-            raise ContractError(
-                "another pixel scale",
-                file=survey.path,
-                found=f'{here.pixel_scale}"',
-                expected=f'{mine.pixel_scale}" (within 2%)',
-                fix=how,
-            )
-        if here.unit != mine.unit and not _same_unit(here.unit, mine.unit):
-            raise ContractError(
-                "another unit",
-                file=survey.path,
-                found=here.unit or "(none)",
-                expected=mine.unit or "(none)",
-                fix=how if _converts(here.unit, mine.unit) else "state the unit: deepsky ingest ... --unit UNIT",
-            )
         if here.quantity != mine.quantity:
-            raise ContractError("another quantity", file=survey.path, found=here.quantity, expected=mine.quantity)
+            unknown = here.quantity == "relative" and not here.unit
+            raise ContractError(
+                "another quantity",
+                file=survey.path,
+                found=here.quantity,
+                expected=mine.quantity,
+                fix=f"say what the files hold: deepsky ingest SOURCE --unit {shlex.quote(mine.unit)} --to NEW"
+                if unknown and mine.unit
+                else "train on this survey: no factor turns the one into the other",
+            )
+
+    def _check_form(self, here: ImageSchema, mine: ImageSchema, survey: Survey, command: str, model: object) -> None:
+        """What a conversion can mend, all of it in one message: unit, size and pixel scale."""
+        how = f"{command} --like {shlex.quote(str(model))} --to NEW"
+        told = []
+        factor = _factor(here.unit, mine.unit)
+        if factor != 1:
+            told.append(("another unit", here.unit or "(none)", mine.unit or "(none)"))
+        if factor is None:
+            how = f"state the unit of the files: deepsky ingest SOURCE --unit {shlex.quote(mine.unit)} --to NEW"
+        if here.size != mine.size:
+            one, two = (f"{o.size[0]} x {o.size[1]} pixels" for o in (here, mine))
+            told.append(("images of another size", one, two))
+        scales = _scales(survey, here)
+        if mine.pixel_scale is not None and not np.allclose(scales, mine.pixel_scale, rtol=SAME_SCALE, atol=0):
+            ends = sorted({f'{scales.min():.4g}"', f'{scales.max():.4g}"'})
+            within = f'{mine.pixel_scale:.4g}" (within {SAME_SCALE:.0%})'
+            told.append(("another pixel scale", " to ".join(ends), within))
+        if told:
+            problems, found, expected = zip(*told, strict=True)
+            raise ContractError(", ".join(problems), file=survey.path, found=", ".join(found),
+                                expected=", ".join(expected), fix=how)  # fmt: skip
 
 
 def reordered(sample: Sample, observation: str, order: tuple[int, ...] | None) -> Sample:
@@ -161,19 +197,36 @@ def reordered(sample: Sample, observation: str, order: tuple[int, ...] | None) -
     return replace(sample, observations={**sample.observations, observation: replace(part, **changes)})
 
 
-def psf_fwhm(part: Image) -> np.ndarray:
-    """(n, band) [arcsec] FWHM of a Gaussian with the second moments of the PSF within twice its half-light radius."""
+def psf_fwhm(part: Image, most: int = 256) -> np.ndarray:
+    """(n, band) [arcsec] diameter of the circle as large as the area above half the PSF's peak.
+
+    The PSF is interpolated by its Fourier series first, so that a peak between pixels counts for what it is; without
+    light, NaN.
+
+    Parameters
+    ----------
+    most : objects, evenly spread, that are looked at; a sum over all would take longer than it tells.
+    """
     assert part.psf is not None
-    psf = part.psf.double().clamp(min=0)
-    ny, nx = psf.shape[-2:]
-    y, x = torch.meshgrid(torch.arange(ny, dtype=psf.dtype), torch.arange(nx, dtype=psf.dtype), indexing="ij")
-    total = psf.sum((-1, -2)).clamp(min=1e-30)
-    cy, cx = (psf * y).sum((-1, -2)) / total, (psf * x).sum((-1, -2)) / total
-    r2 = (y - cy[..., None, None]) ** 2 + (x - cx[..., None, None]) ** 2
-    area = (psf >= 0.5 * psf.amax((-1, -2), keepdim=True)).sum((-1, -2)).double()  # pixels above half the peak
-    within = torch.where(r2 <= 4 * area[..., None, None] / np.pi, psf, 0.0)
-    variance = (within * r2).sum((-1, -2)) / within.sum((-1, -2)).clamp(min=1e-30) / 2
-    return (2.3548 * torch.sqrt(variance) * part.pixel_scale.double().reshape(-1, 1)).numpy()
+    rows = np.unique(np.linspace(0, len(part.psf) - 1, min(len(part.psf), most)).astype(np.int64))
+    psf, scale = part.psf[rows].double(), part.pixel_scale.double().reshape(-1)[rows]
+    up = [_finer(n) for n in psf.shape[-2:]]
+    areas = []
+    for some in torch.split(psf.flatten(0, 1), 64):  # finer images are large: a block at a time
+        fine = up[0] @ some @ up[1].T
+        peak = fine.amax((-1, -2), keepdim=True)
+        area = (fine >= peak / 2).sum((-1, -2)).double() / FINER**2
+        areas.append(torch.where(peak[:, 0, 0] > 0, area, torch.nan))
+    diameter = 2 * torch.sqrt(torch.cat(areas).reshape(psf.shape[:2]) / np.pi)
+    return (diameter * scale[:, None]).numpy()
+
+
+def _finer(n: int) -> torch.Tensor:
+    """(FINER n, n) matrix of the periodic sinc interpolation of n values."""
+    x = torch.arange(n * FINER, dtype=torch.float64)[:, None] / FINER - torch.arange(n, dtype=torch.float64)
+    top = torch.sin(np.pi * x)
+    low = n * torch.sin(np.pi * x / n) if n % 2 else n * torch.tan(np.pi * x / n)
+    return torch.where(low.abs() < 1e-9, 1.0, top / torch.where(low.abs() < 1e-9, 1.0, low))
 
 
 def _sky_sigma(part: Image) -> np.ndarray:
@@ -205,12 +258,24 @@ def _filter(schema: ImageSchema, band: str) -> str:
     return schema.filters[schema.bands.index(band)] if schema.filters else ""
 
 
-def _converts(a: str, b: str) -> bool:
+def _names(schema: ObservationSchema) -> tuple[str, ...]:
+    return schema.bands if isinstance(schema, ImageSchema) else schema.names
+
+
+def _scales(survey: Survey, schema: ImageSchema) -> np.ndarray:
+    """Pixel scales [arcsec] as far as they are known: one for all, or one an object; empty where none is."""
+    if schema.pixel_scale is not None:
+        return np.array([schema.pixel_scale])
+    if "pixel_scale" not in survey.index.column_names:
+        return np.zeros(0)
+    each = survey.column("pixel_scale").astype(np.float64)
+    return each[np.isfinite(each)]
+
+
+def _factor(unit: str, to: str) -> float | None:
+    """What turns a number of one unit into the other, 1 up to rounding; None where nothing does."""
     try:
-        return bool(u.Unit(a).is_equivalent(u.Unit(b)))
-    except (ValueError, TypeError):
-        return False
-
-
-def _same_unit(a: str, b: str) -> bool:
-    return _converts(a, b) and bool(np.isclose(u.Unit(a).to(u.Unit(b)), 1.0, rtol=1e-6))
+        factor = unit_factor(unit, to)
+    except InputError:
+        return None
+    return 1.0 if np.isclose(factor, 1.0, rtol=1e-6) else factor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 
 import deepsky
 from deepsky.catalogue import BASE, Catalogue, Meta, described
 from deepsky.contract import reordered
-from deepsky.errors import InputError
-from deepsky.io import atomic_write, lock_folder, read_json, write_json
+from deepsky.errors import Incomplete, InputError
+from deepsky.io import LOCK, TEMPORARY, atomic_write, lock_folder, read_json, write_json
 from deepsky.model import Model
 from deepsky.progress import Progress
 from deepsky.survey import Survey, Tile
@@ -43,49 +45,63 @@ def predict(
     Raises
     ------
     ContractError : the survey does not fit the model; the message says what differs and how to mend it.
-    InputError : the folder holds the catalogue of another model, survey or prior.
+    InputError : the folder holds the catalogue of another model, survey or prior, or something else.
+    Incomplete : tiles are missing at the end; the message names them, and the same call makes them.
     """
-    order = model.contract.check(survey)
+    order = model.contract.check(survey, model.path or "MODEL")
     prior = None if prevalence is None else _prior(model, prevalence)
-    provenance = {
+    shares = _training_prior(model) if prior is None else prior
+    provenance: dict[str, Any] = {
         "model": model.hash,
         "deepsky": deepsky.__version__,
+        "torch": torch.__version__,
         "survey": survey.name,
         "survey_hash": survey.hash,
+        "selection": hashlib.sha256(survey.key.tobytes()).hexdigest()[:16],
         "simulation": not survey.schema.real,
         "objects": len(survey),
         "batch": batch,
+        "threads": torch.get_num_threads(),
         "dtype": model.contract.dtype,
         "network": model.network.name,
         "task": model.task.name,
-        "prior": {
-            c: float(p)
-            for c, p in zip(_classes(model), _training_prior(model) if prior is None else prior, strict=True)
-        },
+        "prior": {c: float(p) for c, p in zip(_classes(model), shares, strict=True)},
+        "prior_from": "the training fold" if prior is None else "prevalence as given",
+        "unchecked": list(model.contract.doubts(survey)),
     }
     meta = {**BASE, **{n: Meta(o.unit, o.ucd, o.description) for n, o in model.task.outputs().items()}}
-    tiles = [t for t in survey.tiles if len(survey.in_tile(t))]
+    tiles = [(t, at) for t in survey.tiles if len(at := survey.in_tile(t))]
+    model.module.eval()
     if to is None:
         with Progress(len(survey), quiet, "predicting") as progress:
-            parts = [_tile(model, survey, t, order, prior, batch, progress) for t in tiles]
+            parts = [_tile(model, survey, at, order, prior, batch, progress) for _, at in tiles]
         held = pa.concat_tables([p[0] for p in parts]) if parts else pa.table({"id": pa.array([], pa.string())})
         children = [p[1] for p in parts if p[1] is not None]
         return Catalogue(meta, provenance, held=held, children=pa.concat_tables(children) if children else None)
     folder = Path(to)
+    threads = torch.get_num_threads()
     with lock_folder(folder):
-        _begin(folder, provenance)
-        with Progress(len(survey), quiet, "predicting") as progress:
-            for tile in tiles:
-                file = folder / "tiles" / f"{tile.name.replace('/', '_')}.parquet"
-                if file.exists():  # written whole or not at all: its name is enough
-                    progress.update(tile.start + tile.count, 0)
-                    continue
-                table, below = _tile(model, survey, tile, order, prior, batch, progress)
-                if below is not None:  # first the children: once the object table stands, the tile is done
-                    _write(file.with_suffix(".children"), described(below, meta, provenance))
-                _write(file, described(table, meta, provenance))
-        _finish(folder, [t.name.replace("/", "_") for t in tiles], survey, provenance)
+        provenance = _begin(folder, provenance)
+        torch.set_num_threads(provenance["threads"])  # the last bits depend on it: one number for all tiles
+        try:
+            with Progress(len(survey), quiet, "predicting") as progress:
+                for tile, at in tiles:
+                    file = _file(folder, tile)
+                    if file.exists():  # written whole or not at all: its name is enough
+                        progress.skip(len(at))
+                        continue
+                    table, below = _tile(model, survey, at, order, prior, batch, progress)
+                    if below is not None:  # first the children: once the object table stands, the tile is done
+                        _write(file.with_suffix(".children"), described(below, meta, provenance))
+                    _write(file, described(table, meta, provenance))
+        finally:
+            torch.set_num_threads(threads)
+        _finish(folder, [(_file(folder, t), at) for t, at in tiles], survey, provenance)
     return Catalogue.read(folder)
+
+
+def _file(folder: Path, tile: Tile) -> Path:
+    return folder / "tiles" / f"{tile.name.replace('/', '_')}.parquet"
 
 
 def _classes(model: Model) -> tuple[str, ...]:
@@ -105,21 +121,26 @@ def _prior(model: Model, prevalence: Mapping[str, float]) -> np.ndarray:
             raise InputError("no such class", found=name, known=classes)
         if not 0 < value < 1:
             raise InputError("a prevalence lies between 0 and 1", keyword=name, found=value)
+    if getattr(model.task, "multilabel", False):  # each label is a question of its own
+        return np.array([prevalence.get(c, p) for c, p in zip(classes, _training_prior(model), strict=True)])
     rest = [c for c in classes if c not in prevalence]
     left = 1 - sum(prevalence.values())
     if (rest and left <= 0) or (not rest and abs(left) > 1e-6):
         raise InputError("prevalences must add up to one", found=sum(prevalence.values()))
     trained = dict(zip(classes, _training_prior(model), strict=True))
-    share = sum(trained[c] for c in rest) or 1.0
+    share = sum(trained[c] for c in rest) or 1.0  # those that are not named keep their ratios
     return np.array([prevalence.get(c, left * trained[c] / share) for c in classes])
 
 
-def _begin(folder: Path, provenance: Mapping[str, Any]) -> None:
-    """Note what is being made, or refuse to mix it with something else."""
+SAME = ("model", "survey_hash", "survey", "selection", "prior", "objects", "batch", "deepsky")
+
+
+def _begin(folder: Path, provenance: dict[str, Any]) -> dict[str, Any]:
+    """Note what is being made and go on with what was noted, or refuse to mix it with something else."""
     plan = folder / "plan.json"
     if plan.exists():
-        old = read_json(plan)
-        for name in ("model", "survey_hash", "survey", "prior", "objects", "batch", "deepsky"):
+        old: dict[str, Any] = read_json(plan)
+        for name in SAME:
             if old.get(name) != provenance[name]:
                 raise InputError(
                     f"the folder holds a catalogue of another {name}",
@@ -128,31 +149,46 @@ def _begin(folder: Path, provenance: Mapping[str, Any]) -> None:
                     expected=old.get(name),
                     fix="choose another folder with --to",
                 )
-        return
+        return old
+    others = sorted(p.name for p in folder.iterdir() if p.name != LOCK and not p.name.startswith(TEMPORARY))
+    if others:
+        raise InputError("the folder holds something else", file=folder, found=", ".join(others[:5]),
+                         fix="choose a new folder with --to")  # fmt: skip
     (folder / "tiles").mkdir(parents=True, exist_ok=True)
     write_json(plan, provenance)
+    return provenance
 
 
-def _finish(folder: Path, names: list[str], survey: Survey, provenance: Mapping[str, Any]) -> None:
-    """One file from all tiles, streamed; the manifest last, once every tile is there and every object counted."""
-    files = [folder / "tiles" / f"{n}.parquet" for n in names]
-    missing = [f.stem for f in files if not f.exists()]
-    rows = sum(pq.read_metadata(f).num_rows for f in files if f.exists())
-    if missing or rows != len(survey):
-        raise InputError(
-            "tiles are missing from the catalogue",
-            file=folder,
-            found=", ".join(missing) or f"{rows} rows",
-            expected=f"{len(survey)} rows in {len(files)} tiles",
-            fix="run the same command again",
+def _finish(folder: Path, parts: list[tuple[Path, np.ndarray]], survey: Survey, provenance: Mapping[str, Any]) -> None:
+    """One file from all tiles, streamed; the manifest last, once every object is found to have its one row.
+
+    Raises
+    ------
+    Incomplete : tiles are missing, or one does not hold its objects; the message names them.
+    """
+    missing = [file.stem for file, _ in parts if not file.exists()]
+    wrong = []
+    for file, at in parts:
+        if file.exists() and not pq.read_table(file, columns=["id"])["id"].combine_chunks().equals(
+            survey.index["id"].take(at).combine_chunks()
+        ):
+            wrong.append(file.stem)
+            file.unlink()  # so that the same command makes it again
+    if missing or wrong:
+        told = [f"missing: {', '.join(missing)}"] * bool(missing) + [f"other objects in: {', '.join(wrong)}"] * bool(
+            wrong
         )
-
+        raise Incomplete(
+            f"{folder}: tiles are missing from the catalogue\n  found: {'; '.join(told)}\n"
+            f"  expected: {len(survey)} rows in {len(parts)} tiles\n  fix: run the same command again"
+        )
+    files = [file for file, _ in parts]
     if files:
         _join(files, folder / "catalogue.parquet")
     below = [c for f in files if (c := f.with_suffix(".children")).exists()]
     if below:
         _join(below, folder / "children.parquet")
-    write_json(folder / "manifest.json", {**provenance, "tiles": names, "rows": rows})
+    write_json(folder / "manifest.json", {**provenance, "tiles": [f.stem for f in files], "rows": len(survey)})
 
 
 def _write(file: Path, table: pa.Table) -> None:
@@ -173,42 +209,42 @@ def _join(files: list[Path], to: Path) -> None:
 def _tile(
     model: Model,
     survey: Survey,
-    tile: Tile,
+    positions: np.ndarray,
     order: tuple[int, ...] | None,
     prior: np.ndarray | None,
     batch: int,
     progress: Progress,
 ) -> tuple[pa.Table, pa.Table | None]:
-    """The object table of one tile, and the child table of a task that has one.
+    """The object table of the objects of one tile, and the child table of a task that has one.
 
     Batches are cut from the tile's first row, so that the bytes do not depend on who runs it."""
-    positions = survey.in_tile(tile)
-    parts: list[dict[str, np.ndarray]] = []
+    parts: list[dict[str, pa.Array]] = []
     below: list[pa.Table] = []
     for i in range(0, len(positions), batch):
         at = positions[i : i + batch]
         sample = reordered(survey.gather(at, truth=()), model.contract.observation, order)
         outputs, features = model.outputs(sample)
-        columns = dict(model.answer(outputs, survey.key[at], prior))
-        measured = sample.observation(model.contract.observation).measured.flatten(1).any(1).numpy()
+        share = sample.observation(model.contract.observation).measured.flatten(1).double().mean(1).numpy()
+        measured = share > 0
         p = np.full(len(at), np.nan) if model.domain is None else model.domain.p_value(features.numpy())
-        for name, values in columns.items():
-            if values.dtype.kind == "f":
-                columns[name] = np.where(measured.reshape(-1, *(1,) * (values.ndim - 1)), values, np.nan).astype(
-                    values.dtype
-                )
-        parts.append({**columns, "in_domain": p.astype(np.float32), "flags": _flags(survey, at, p, measured)})
+        p = np.where(measured, p, np.nan)
+        columns = {
+            name: _arrow(values, measured) for name, values in model.answer(outputs, survey.key[at], prior).items()
+        }
+        flags = pa.array(_flags(survey, at, p, share))
+        parts.append({**columns, "in_domain": pa.array(p.astype(np.float32)), "flags": flags})
         children = model.children(outputs)
         if children is not None:
-            below.append(_child_table(survey, at, *children))
-        progress.update(int(positions[i] + len(at)), len(at))
-    joined = {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
+            kept = measured[children[0]]
+            rows = {n: v[kept] for n, v in children[1].items()}
+            below.append(_child_table(survey, at, children[0][kept], rows))
+        progress.update(progress.done + len(at), len(at))
     table = pa.table(
         {
             "id": survey.index["id"].take(positions),
             "ra": survey.index["ra"].take(positions),
             "dec": survey.index["dec"].take(positions),
-            **{name: _arrow(values) for name, values in joined.items()},
+            **{name: pa.concat_arrays([part[name] for part in parts]) for name in parts[0]},
         }
     )
     return table, pa.concat_tables(below) if below else None
@@ -223,22 +259,29 @@ def _child_table(survey: Survey, at: np.ndarray, owner: np.ndarray, columns: Map
     return pa.table({"id": ids, "number": number.astype(np.int32), **{n: _arrow(v[order]) for n, v in columns.items()}})
 
 
-def _flags(survey: Survey, at: np.ndarray, p: np.ndarray, measured: np.ndarray) -> np.ndarray:
+def _flags(survey: Survey, at: np.ndarray, p: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """(n,) int16 as `deepsky.catalogue.FLAGS` says; `share` is the measured part of the values that the model saw."""
     names = survey.index.column_names
 
-    def fraction(name: str) -> np.ndarray:
+    def some(name: str) -> np.ndarray:
         if name not in names:
-            return np.zeros(len(at))
-        values: np.ndarray = np.nan_to_num(survey.index[name].take(at).to_numpy().astype(np.float64))
+            return np.zeros(len(at), bool)
+        values: np.ndarray = survey.column(name)[at].astype(np.float64) > 0
         return values
 
-    flags = 1 * (fraction("edge") > 0) + 2 * (fraction("unmeasured") > 0.1) + 4 * (fraction("saturated") > 0)
     outside = np.nan_to_num(p, nan=1.0) < DOMAIN_LEVEL
-    found: np.ndarray = (flags + 8 * outside + 16 * ~measured).astype(np.int16)
+    flags: np.ndarray = 1 * some("edge") + 2 * (share < 0.9) + 4 * some("saturated") + 8 * outside + 16 * (share == 0)
+    found: np.ndarray = flags.astype(np.int16)
     return found
 
 
-def _arrow(values: np.ndarray) -> pa.Array:
+def _arrow(values: np.ndarray, known: np.ndarray | None = None) -> pa.Array:
+    """A column; where nothing is `known`, numbers are NaN and anything else is null."""
+    if known is None:
+        known = np.ones(len(values), bool)
+    if values.dtype.kind == "f":
+        values = np.where(known.reshape(-1, *(1,) * (values.ndim - 1)), values, np.nan).astype(values.dtype)
     if values.ndim == 2:
         return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
-    return pa.array(values, type=pa.string()) if values.dtype == object else pa.array(values)
+    mask = None if values.dtype.kind == "f" else ~known
+    return pa.array(values, type=pa.string() if values.dtype == object else None, mask=mask)

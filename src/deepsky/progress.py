@@ -17,11 +17,12 @@ class Progress:
         self.seconds = 0.2 if self.live else seconds
         self.start = self.shown = time.monotonic()
         self.first: int | None = None
-        self.objects = 0
+        self.objects = self.done = 0
         self.words: dict[str, str] = {}
 
     def update(self, step: int, objects: int, *, loss: float | None = None, score: object = None) -> None:
         """Tell of `objects` more, at `step` of the total."""
+        self.done = step
         if self.quiet:
             return
         self.first = step - 1 if self.first is None else self.first
@@ -34,6 +35,11 @@ class Progress:
         if now - self.shown >= self.seconds or step >= self.total:
             self.shown = now
             self._show(step, now)
+
+    def skip(self, steps: int) -> None:
+        """Tell of `steps` that were done before."""
+        self.done += steps
+        self.total = max(self.total, self.done)
 
     def _show(self, step: int, now: float) -> None:
         passed = max(now - self.start, 1e-9)

@@ -259,7 +259,7 @@ class Regress(Task):
         """Columns with the units of the truth."""
         table = {}
         for name, unit in zip(self.names, self.units, strict=True):
-            table[name] = Output(unit, "stat.median", f"median of the posterior of {name}")
+            table[name] = Output(unit, "stat.value;stat.median", f"median of the posterior of {name}")
             table[f"{name}_p16"] = Output(unit, "stat.value;stat.min", "16% quantile")
             table[f"{name}_p84"] = Output(unit, "stat.value;stat.max", "84% quantile")
             table[f"{name}_quantiles"] = Output(unit, "stat.value", f"quantiles at {', '.join(map(str, LEVELS))}")
