@@ -56,7 +56,7 @@ class Normalise(nn.Module):
     def _stretched(self, flux: Tensor) -> Tensor:
         sigma = self.sigma.view(-1, *(1,) * self.axes)
         if self.stretch == "asinh":
-            return torch.asinh(flux / sigma)
+            return _asinh(flux / sigma)
         if self.stretch == "log":
             return torch.sign(flux) * torch.log1p(torch.abs(flux) / sigma)
         return flux
@@ -65,14 +65,29 @@ class Normalise(nn.Module):
         """(n, channels, ...) float32."""
         part = sample.observation(self.observation)
         view = (-1, *(1,) * self.axes)
-        x = (self._stretched(part.filled) - self.mean.view(view)) / self.std.view(view)
-        measured = (part.ivar > 0).expand(x.shape)
-        parts = [torch.where(measured, x, 0.0)]
+        measured = part.ivar > 0
+        whole = bool(measured.all())  # then there is nothing to fill: two passes over the pixels less
+        x = self._stretched(part.flux if whole else part.filled)
+        x = (x - self.mean.view(view)).div_(self.std.view(view))
+        parts = [x if whole else torch.where(measured, x, 0.0)]
         if self.mask:
-            parts.append(measured.to(x.dtype))
+            parts.append(measured.expand(x.shape).to(x.dtype))
         if self.psf:
             parts.append(_psf(part, x.shape[-2:]))
         return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
+
+
+def _asinh(x: Tensor) -> Tensor:
+    """asinh of a tensor that nobody else needs, as log1p(a + a**2 / (1 + sqrt(1 + a**2))), a = abs(x).
+
+    `torch.asinh` works number by number on a processor, six times slower; the two differ by a unit in the last place.
+    """
+    if x.requires_grad:
+        return torch.asinh(x)
+    a = x.abs()
+    root = torch.addcmul(torch.ones((), dtype=x.dtype, device=x.device), a, a).sqrt_().add_(1)
+    root = torch.div(a, root, out=root)
+    return torch.addcmul(a, a, root, out=a).log1p_().copysign_(x)
 
 
 def _psf(part: Observation, size: torch.Size) -> Tensor:
