@@ -278,8 +278,9 @@ def _positions(items: pa.Table) -> str:
     if not known.any():
         return "none: folds are by object, not by sky"
     ra, dec = ra[known], dec[known]
-    if np.ptp(ra) > 180:  # across 0 h
-        ra = (ra + 180) % 360 - 180
+    across = (ra + 180) % 360 - 180
+    if np.ptp(across) < 0.5 * np.ptp(ra):  # a field at 0 h
+        ra = across
     share = "all" if known.all() else f"{known.mean():.0%} of the objects"
     return f"{share}, ra {ra.min():.4f} to {ra.max():.4f}, dec {dec.min():.4f} to {dec.max():.4f} deg"
 

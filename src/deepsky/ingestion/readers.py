@@ -6,6 +6,8 @@ import glob
 import inspect
 import os
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from itertools import islice
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -93,7 +95,8 @@ def _first(source: Any) -> Path:
         if found:
             return Path(found[0])
         raise InputError("no file matches", file=source)
-    near = sorted(p.name for p in path.parent.iterdir())[:200] if path.parent.is_dir() else None
+    names = [p.name for p in islice(path.parent.iterdir(), 10_000)] if path.parent.is_dir() else []
+    near = get_close_matches(path.name, names, 5) or None
     raise InputError("there is no such file or folder", file=source, found=path.name if near else None, known=near)
 
 

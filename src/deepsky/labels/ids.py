@@ -146,7 +146,7 @@ def pairs(
             raise InputError(f"{words} are of objects that are not there", file=where, keyword=found.column,
                              found=", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else ""),
                              expected=f"ids such as {', '.join(list(found.rows_of)[:3])}",
-                             fix="--extra-labels ignore leaves them out")  # fmt: skip
+                             fix="extra_labels='ignore' (--extra-labels ignore) leaves them out")  # fmt: skip
         notes.append(f"{words} are of objects that are not there, and were left out")
     rows, at = [], []
     for row, word in enumerate(found.words):
