@@ -91,7 +91,7 @@ class Report:
                 words = ", ".join(f"{k} {e}" for k, e in figures.items() if k in judging.headline(q.answers[who]))
                 lines.append(f"{who} without shared groups ({n:,} objects): {words}")
             lines += [f"{q.name}, {name}: {check}" for name, check in q.checks.items() if check.mark]
-        named = [f"{who}: {name}" for who, name in self.names.items() if name != who]
+        named = [f"{who}: {name}" for who, name in self.names.items() if name not in ("", who)]
         lines += ["", *named, *(f"{name}: {check}" for name, check in self.checks.items())]
         if self.folder is not None:
             lines += ["", f"report: {self.folder / 'report.html'}"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ import numpy as np
 from deepsky.judging.answering import Answers, subset
 from deepsky.metrics import calibration, classification, distributions, regression
 from deepsky.metrics._bootstrap import codes, definition_of, draw, evaluate, interval
-from deepsky.metrics._weights import mean, quantile, ratio, weights
+from deepsky.metrics._curve import Curve, area
+from deepsky.metrics._weights import mean, plain, quantile, ratio, weights
 from deepsky.metrics.binning import Bin
 from deepsky.metrics.intervals import Difference, Estimate
 
@@ -37,6 +39,35 @@ def table(a: Answers) -> Table:
     return made
 
 
+@dataclass(frozen=True)
+class OfCurve:
+    """A figure of the curve of true and false positives, which figures of the same answers share: it is what costs."""
+
+    of: Callable[[Curve], Any]
+    words: str
+
+    def __call__(self, scores: np.ndarray, truth: np.ndarray, weight: np.ndarray | None = None) -> Any:
+        """The figure, as `deepsky.metrics.classification` defines it."""
+        return self.of(classification.curve(scores, truth, weight))
+
+
+def _precision(c: Curve) -> Any:
+    return plain(ratio((np.diff(c.true, axis=-1) * np.nan_to_num(c.purity[..., 1:])).sum(-1), c.positives))
+
+
+def _with_few(c: Curve, fewer: int) -> Any:
+    return _best(c, c.false < fewer)
+
+
+def _at_rate(c: Curve, fpr: float) -> Any:
+    return _best(c, c.false <= fpr * c.negatives[..., None] * (1 + 1e-12))
+
+
+def _best(c: Curve, allowed: np.ndarray) -> Any:
+    at = allowed.sum(-1, keepdims=True) - 1
+    return plain(ratio(np.take_along_axis(c.true, at, -1)[..., 0], c.positives))
+
+
 _COMPLETENESS = "Completeness (recall): share of the positives with a probability of at least 0.5."
 _PURITY = "Purity (precision) of the objects with a probability of at least 0.5, at this sample's prevalence."
 
@@ -44,18 +75,19 @@ _PURITY = "Purity (precision) of the objects with a probability of at least 0.5,
 def _binary(a: Answers) -> Table:
     s, y = a.scores, a.truth
     negatives = int((y == 0).sum())
-    made: Table = {
-        "AUROC": (classification.auroc, (s, y)),
-        "average precision": (classification.average_precision, (s, y)),
+    ranked = {
+        "AUROC": OfCurve(area, definition_of(classification.auroc)),
+        "average precision": OfCurve(_precision, definition_of(classification.average_precision)),
     }
     if negatives >= TPR_NEGATIVES:
-        for name, count in (("TPR0", 0), ("TPR10", 10)):
-            words = f"Highest true positive rate with {'no' if count == 0 else 'fewer than ten'} false positives."
-            made[name] = (_fixed(classification.tpr_at_false_positives, words, count=count), (s, y))
+        for name, count in (("TPR0", 1), ("TPR10", 10)):
+            words = f"Highest true positive rate with {'no' if count == 1 else 'fewer than ten'} false positives"
+            ranked[name] = OfCurve(partial(_with_few, fewer=count), words)
     for fpr in (1.7e-4, 2e-4, 1e-3, 1e-2):
         if fpr * negatives >= 1:
-            words = f"Highest true positive rate at a false positive rate of at most {fpr:g}."
-            made[f"TPR at FPR {fpr:g}"] = (_fixed(classification.tpr_at_fpr, words, fpr=fpr), (s, y))
+            words = f"Highest true positive rate at a false positive rate of at most {fpr:g}"
+            ranked[f"TPR at FPR {fpr:g}"] = OfCurve(partial(_at_rate, fpr=fpr), words)
+    made: Table = {name: (metric, (s, y)) for name, metric in ranked.items()}
     return made | {
         "accuracy": (classification.accuracy, (a.decided, y)),
         "balanced accuracy": (classification.balanced_accuracy, (a.decided, y)),
@@ -179,8 +211,13 @@ def compared(
     resampled: dict[str, dict[str, list[np.ndarray]]] = {w: {k: [] for k in t} for w, t in tables.items()}
     for times in draw(number, count, replicates, seed) if count > 1 and replicates > 1 else ():
         for who, own in tables.items():
+            shared: Curve | None = None
             for name, (metric, arrays) in own.items():
-                resampled[who][name].append(evaluate(metric, arrays, times))
+                if isinstance(metric, OfCurve):
+                    shared = shared or classification.curve(arrays[0], arrays[1], times)
+                    resampled[who][name].append(np.asarray(metric.of(shared), dtype=np.float64))
+                else:
+                    resampled[who][name].append(evaluate(metric, arrays, times))
     many = None if groups is None else count
     found: Figures = {}
     drawn: dict[str, dict[str, np.ndarray]] = {}
@@ -200,7 +237,8 @@ def _estimate(
     metric: Metric, arrays: tuple[np.ndarray, ...], values: np.ndarray, n: int, level: float, groups: int | None
 ) -> Estimate:
     low, high = spread(values, level)
-    return Estimate(float(metric(*arrays)), low, high, n, definition_of(metric), level, groups)
+    words = metric.words if isinstance(metric, OfCurve) else definition_of(metric)
+    return Estimate(float(metric(*arrays)), low, high, n, words, level, groups)
 
 
 def spread(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:

@@ -18,6 +18,8 @@ from deepsky.metrics.intervals import Difference, Estimate
 from deepsky.survey import Survey
 from deepsky.task import Task
 
+CELLS = 10_000_000  # resampled objects behind a band: of a large sample it is narrow anyway
+
 
 @dataclass(frozen=True, eq=False)
 class Question:
@@ -112,7 +114,7 @@ def judge(
         differences[others[0]] if others else {},
         bins,
         rows,
-        curves(asked, groups, replicates=min(replicates, 200)),
+        curves(asked, groups, replicates=min(replicates, 200, max(50, CELLS // len(rows)))),
         differences.get("constant", {}),
         clean,
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from markupsafe import Markup
 
 from deepsky.report import gallery, plots
 from deepsky.report.page import template
@@ -21,7 +20,7 @@ ON_THE_MAP = 20_000  # positions that are drawn
 COLUMNS = 30  # columns that are listed
 
 
-def survey_html(survey: Survey) -> Markup:
+def survey_html(survey: Survey) -> str:
     """What `Survey._repr_html_` shows."""
     made: str = template("survey.html").render(
         name=clean(survey.name, 120),
@@ -37,7 +36,7 @@ def survey_html(survey: Survey) -> Markup:
         notes=[clean(n, 300) for n in survey.schema.notes],
         sky=_sky(survey),
     )
-    return Markup(made)
+    return made
 
 
 def _cards(survey: Survey) -> list[gallery.Card]:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 import deepsky
 from deepsky.io import atomic_write
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 
 DRAWN = 6  # questions that are drawn; of more, tables only
 BINNED = ("AUROC", "completeness", "purity", "accuracy", "balanced accuracy", "bias", "sigma_NMAD", "coverage 68%")
+LEARNT = ("AUROC", "RMSE", "accuracy", "sigma_NMAD", "log loss", "CRPS", "R2")
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,6 @@ class Section:
     bins: tuple[tuple[str, Plot | None, tuple[str, ...], tuple[tuple[str, ...], ...]], ...]
     sheets: tuple[gallery.Sheet, ...]
     lists: tuple[tuple[str, tuple[str, ...], tuple[tuple[str, ...], ...]], ...]
-    checks: tuple[tuple[str, str, str], ...]
 
 
 def write(report: Report, path: str | Path) -> Path:
@@ -58,9 +57,9 @@ def write(report: Report, path: str | Path) -> Path:
     return Path(path)
 
 
-def body(report: Report) -> Markup:
-    """The same without the frame of a page, for a notebook."""
-    return Markup(_render(report, frame=False))
+def body(report: Report) -> str:
+    """The same as HTML without the frame of a page, for a notebook."""
+    return _render(report, frame=False)
 
 
 def _render(report: Report, *, frame: bool) -> str:
@@ -73,7 +72,7 @@ def _render(report: Report, *, frame: bool) -> str:
         version=deepsky.__version__,
         summary=words.summary(report),
         sections=sections,
-        checks=[(n, c.words, c.mark) for n, c in report.checks.items()],
+        checks=list(_checks(report)),
         training=[p for p in (_learning(report), history) if p is not None],
         provenance=words.provenance(report),
         definitions=words.definitions(report).items(),
@@ -83,17 +82,24 @@ def _render(report: Report, *, frame: bool) -> str:
 
 @lru_cache
 def _environment() -> Environment:
-    made = Environment(
+    return Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    made.filters["svg"] = Markup  # what `plots` drew; everything else is escaped
-    return made
 
 
 def template(name: str) -> Any:
     """A template of this folder; whatever is put into it is escaped."""
     return _environment().get_template(name)
+
+
+def _checks(report: Report) -> Iterator[tuple[str, str, str]]:
+    """Name, words and mark of everything that must be known, of the whole report and of each question."""
+    for name, c in report.checks.items():
+        yield name, c.words, c.mark
+    for q in report.questions.values():
+        for name, c in q.checks.items():
+            yield name if len(report.questions) == 1 else f"{q.name}: {name}", c.words, c.mark
 
 
 # -- one question -----------------------------------------------------------------------------------------------
@@ -113,7 +119,6 @@ def _section(report: Report, q: Question, drawn: bool) -> Section:
         bins=tuple(_bins(report, q, looks, drawn)),
         sheets=tuple(gallery.sheets(report, q)) if drawn else (),
         lists=tuple(_lists(q)),
-        checks=tuple((n, c.words, c.mark) for n, c in q.checks.items()),
     )
 
 
@@ -282,7 +287,7 @@ def _lists(q: Question) -> Iterator[tuple[str, tuple[str, ...], tuple[tuple[str,
         rows = []
         for p in dict.fromkeys(f["prevalence"] for f in made["figures"]):
             here = {f["completeness"]: f for f in made["figures"] if f["prevalence"] == p}
-            rows.append((f"{p:g}", *(_limited(here[s]["purity"], here[s]["false positives"]) for s in shares)))
+            rows.append((f"{p:g}", *(_limited(here[s]["purity"], here[s]["false positives"], 3) for s in shares)))
         yield "Purity at a declared prevalence", ("prevalence", *(f"{s:.0%} complete" for s in shares)), tuple(rows)
     made = q.curves.get("follow-up", {}).get(q.first) or {}
     if made.get("figures"):
@@ -290,16 +295,16 @@ def _lists(q: Question) -> Iterator[tuple[str, tuple[str, ...], tuple[tuple[str,
         rows = []
         for p in dict.fromkeys(f["prevalence"] for f in made["figures"]):
             here = {f["listed"]: f for f in made["figures"] if f["prevalence"] == p}
-            rows.append((f"{p:g}", *(_limited(here[n]["true"], here[n]["false positives"]) for n in sizes)))
+            rows.append((f"{p:g}", *(_limited(here[n]["true"], here[n]["false positives"], 1) for n in sizes)))
         title = f"Expected true objects in a follow-up list of N, from a survey of {made['survey']:,} objects"
         yield title, ("prevalence", *(f"N = {n:,}" for n in sizes)), tuple(rows)
 
 
-def _limited(e: Mapping[str, Any], behind: float) -> str:
+def _limited(e: Mapping[str, Any], behind: float, digits: int) -> str:
     """A figure with its interval; marked where few false positives of the sample stand behind it."""
     if e["value"] is None or not np.isfinite(e["value"]):
         return "–"
-    digits = 3 if e["value"] <= 1 else 1 if e["value"] < 100 else 0
+    digits = digits if e["value"] < 10 else 0
     text = f"{e['value']:,.{digits}f}"
     if e["low"] is not None and np.isfinite(e["low"]) and e["low"] < e["high"]:
         text += f" [{e['low']:,.{digits}f}, {e['high']:,.{digits}f}]"
@@ -324,8 +329,10 @@ def _history(report: Report) -> Plot | None:
 def _learning(report: Report) -> Plot | None:
     if len(report.learning) < 2:
         return None
-    first = [n for n in report.learning[0][1] if n.rpartition(": ")[2] in (*BINNED, "RMSE")]
-    names = [n for n in first if all(n in p[1] for p in report.learning)][:3]
+    shared = [n for n in report.learning[0][1] if all(n in p[1] for p in report.learning)]
+    names = sorted(
+        (n for n in shared if n.rpartition(": ")[2] in LEARNT), key=lambda n: LEARNT.index(n.rpartition(": ")[2])
+    )[:3]
     if not names:
         return None
     looks = plots.looks(("ours", "classical"), report.names)

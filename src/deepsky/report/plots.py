@@ -181,11 +181,10 @@ def bins(
 ) -> Figure:
     """Figures in the bins of one column, with intervals, and the number of objects as bars below."""
     figure, axes = panels(len(names), 2.35)
-    plain = all(np.isfinite(b.low) for b in rows[:-1]) and np.isfinite(rows[0].low)
-    if plain and not np.isfinite(rows[-1].low):
-        rows = rows[:-1]  # the unmeasured stand in the table
-    at = np.array([(b.low + b.high) / 2 for b in rows]) if plain else np.arange(len(rows), dtype=float)
-    span = float(np.ptp(at)) or 1.0
+    plain = any(np.isfinite(b.low) for b in rows)
+    rows = [b for b in rows if np.isfinite(b.low)] if plain else rows  # the unmeasured stand in the table
+    edges = _edges(rows) if plain else np.array([[i - 0.4, i + 0.4] for i in range(len(rows))])
+    at, span = edges.mean(1), float(edges[-1, 1] - edges[0, 0])
     for ax, name in zip(axes, names, strict=True):
         for i, (who, look) in enumerate(looks.items()):
             has = [j for j, b in enumerate(rows) if name in b.figures.get(who, {})]
@@ -203,18 +202,32 @@ def bins(
         if not plain:
             ax.set_xticks(at, [clean(b.label.removeprefix(f"{label} "), 12) for b in rows])
             ax.tick_params(axis="x", rotation=40 if len(rows) > 3 else 0)
-        _counts(ax, at, rows, span)
+        _counts(ax, edges, rows)
     if len(looks) > 1:
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=2)
     return figure
 
 
-def _counts(ax: Axes, at: np.ndarray, rows: Sequence[Binned], span: float) -> None:
+def _edges(rows: Sequence[Binned]) -> np.ndarray:
+    """(bins, 2) ends of the bins; the outer ones are cut where a few outliers would rule the axis."""
+    edges = np.array([[b.low, b.high] for b in rows], dtype=float)
+    if len(edges) > 2:
+        most = 3 * max(float(np.median(edges[:, 1] - edges[:, 0])), 1e-12)
+        edges[0, 0] = max(edges[0, 0], edges[0, 1] - most)
+        edges[-1, 1] = min(edges[-1, 1], edges[-1, 0] + most)
+    return edges
+
+
+def _counts(ax: Axes, edges: np.ndarray, rows: Sequence[Binned]) -> None:
+    """Numbers of objects as bars in the lowest part of a panel."""
     n = np.array([b.n for b in rows], dtype=float)
     low, high = ax.get_ylim()
     ax.set_ylim(low - 0.2 * (high - low), high)
-    width = [min(0.8 * (b.high - b.low), 0.3 * span) if np.isfinite(b.low) and b.high > b.low else 0.4 for b in rows]
-    ax.bar(at, 0.13 * n / n.max(), width, color=THIRD, alpha=0.35, transform=ax.get_xaxis_transform(), zorder=0.5)
+    width = np.maximum(edges[:, 1] - edges[:, 0], 0.01 * (edges[-1, 1] - edges[0, 0]))
+    ax.bar(edges.mean(1), 0.12 * n / n.max(), width, color=THIRD, alpha=0.35, transform=ax.get_xaxis_transform(),
+           zorder=0.5, edgecolor=PAPER, linewidth=0.8)  # fmt: skip
+    pad = 0.02 * (edges[-1, 1] - edges[0, 0])
+    ax.set_xlim(edges[0, 0] - pad, edges[-1, 1] + pad)
     words = f"n = {n.min():,.0f}" + (f" to {n.max():,.0f}" if n.max() > n.min() else "")
     ax.text(0.99, 0.14, words, transform=ax.transAxes, ha="right", va="bottom", fontsize=6.5, color=THIRD)
 

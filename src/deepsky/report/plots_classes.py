@@ -163,7 +163,8 @@ def reliability(made: Curves, looks: Mapping[str, Look], label: str) -> Figure:
         below.set(xlim=(0, 1), xlabel=label)
         if max(c["counts"], default=0) > 20 * max(np.median(c["counts"]), 1):
             below.set_yscale("symlog", linthresh=10)
-            below.set_yticks([0, 10, *(t for t in (100, 1000, 10_000, 100_000) if t < 1.5 * max(c["counts"]))])
+            ticks = [0, 10, *(t for t in (100, 1000, 10_000, 100_000, 1_000_000) if t < 1.5 * max(c["counts"]))]
+            below.set_yticks(ticks, [f"{t:,}" for t in ticks])
             below.minorticks_off()
         if i == 0:
             ax.set_ylabel("share that is right" if "likeliest" in label else "share of positives")
@@ -199,7 +200,7 @@ def sets(made: Curves, looks: Mapping[str, Look]) -> Figure:
     right.set(xlabel="share of sets that hold the true class", xlim=(None, 1.005), ylim=(len(names) + 0.6, -0.6))
     left.set(xlabel="classes in the set", ylabel="share of objects")
     left.set_xticks(range(len(names) + 1) if len(names) < 12 else range(0, len(names) + 1, 5))
-    left.legend()
+    figure.legend(*left.get_legend_handles_labels(), loc="outside upper left", ncols=3)
     return figure
 
 
