@@ -62,6 +62,7 @@ def slow() -> Source:
     return made(n=80, nap=0.03, faults=((7, "constant"), (33, "refused")))
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_it_ends_with_the_same_bytes(tmp_path: Path) -> None:
     code = ("import sys; from deepsky.ingestion import ingest; from tests.ingestion.test_ingest import KILLED, slow;"
             "ingest(slow(), sys.argv[1], **KILLED)")  # fmt: skip
@@ -237,6 +238,7 @@ def test_open_through_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert not (tmp_path / "cache" / "surveys").exists()
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_survey(tmp_path: Path) -> None:
     """Peak memory of 200 objects and of 2,200, with 44 MB more pixels, in processes of their own."""
     code = ("import sys, resource; from deepsky.ingestion import ingest; from tests.ingestion.sources import made;"
