@@ -231,8 +231,9 @@ def _finer(n: int) -> torch.Tensor:
 
 def _sky_sigma(part: Image) -> np.ndarray:
     """(n, band) one sigma a pixel, NaN where nothing was measured."""
-    ivar = torch.where(part.ivar > 0, part.ivar, torch.nan).expand(part.flux.shape).flatten(2)
-    return torch.rsqrt(torch.nanmedian(ivar, 2).values).numpy()
+    # not expanded first: the median of a tensor with strides of zero reads beyond its memory (torch 2.13)
+    ivar = torch.where(part.ivar > 0, part.ivar, torch.nan).flatten(2)
+    return torch.rsqrt(torch.nanmedian(ivar, 2).values).expand(part.flux.shape[:2]).numpy()
 
 
 def _ranges(bands: tuple[str, ...], values: np.ndarray) -> dict[str, tuple[float, float, float]]:
