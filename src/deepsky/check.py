@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from deepsky.survey import FOLDS, Survey
 SOME = 3000  # objects that are read for outliers
 VERIFIED = 2 << 30  # bytes up to which checksums are compared
 FAR = 6.0  # robust standard deviations
+SHOWN = 4  # lines of one kind, or labels, before they are only counted
 RARE = 20  # objects of a class in a fold, below which its figures mean little
 
 
@@ -71,9 +73,11 @@ class Check:
             "folds",
             *(f"  {line.strip()}" for line in str(self.leaks or "none").splitlines()[bool(self.leaks) :]),
         ]
-        for label, by_fold in self.classes.items():
+        for label, by_fold in list(self.classes.items())[:SHOWN]:
             lines.append(f"classes of {label}")
             lines += [f"  {fold:<7}" + ", ".join(f"{c} {n:,}" for c, n in of.items()) for fold, of in by_fold.items()]
+        if len(self.classes) > SHOWN:
+            lines.append(f"classes of {len(self.classes) - SHOWN} more labels: in json()")
         lines.append("pixels")
         lines += [f"  {name}: {q['mean']:.2%} in the mean, more than half in {q['half']:,.0f} objects"
                   for name, q in self.quality.items()]  # fmt: skip
@@ -84,11 +88,24 @@ class Check:
             c = self.cost
             lines += ["cost", f"  one pass over {c['train']:,.0f} training objects: {c['seconds']:.1f} s of reading",
                       f"  {c['bytes'] / 1e6:,.0f} MB as float32; a batch of 64: {c['batch'] / 1e6:.1f} MB"]  # fmt: skip
-        lines += [f"note: {n}" for n in self.notes]
-        lines += [f"PROBLEM: {p}" for p in self.problems] or ["no problem was found"]
+        lines += [f"note: {n}" for n in _brief(self.notes)]
+        lines += [f"PROBLEM: {p}" for p in _brief(self.problems)] or ["no problem was found"]
         if self.picture:
             lines.append(f"picture: {self.picture}")
         return "\n".join(lines)
+
+
+def _brief(lines: Sequence[str]) -> list[str]:
+    """Lines that begin alike, told apart by a label's name, as the first few and how many more there are."""
+    found: dict[str, list[str]] = {}
+    for line in lines:
+        found.setdefault(re.split(r"test objects of |'", line)[0], []).append(line)
+    brief: list[str] = []
+    for same in found.values():
+        brief += same[:SHOWN]
+        if len(same) > SHOWN:
+            brief.append(f"... and {len(same) - SHOWN} more like this")
+    return brief
 
 
 def check(survey: Survey | str | Path, *, to: str | Path | None = "check.png", verify: bool | None = None) -> Check:
