@@ -27,7 +27,7 @@ FLAGS = {
     1: "edge: part of the cutout lies outside the frame",
     2: "unmeasured: more than a tenth of the pixels have no measurement",
     4: "saturated: at least one pixel",
-    8: "outside the training domain: in_domain below 0.001",
+    8: "outside the training domain: in_domain below 0.001, or twice as far out as any validation object",
     16: "not predicted: nothing was measured; the answers are NaN or null",
 }
 

@@ -22,6 +22,7 @@ from deepsky.progress import Progress
 from deepsky.survey import Survey, Tile
 
 DOMAIN_LEVEL = 0.001
+FAR = 2.0  # times the distance of the farthest object of the validation fold
 
 
 def predict(
@@ -75,7 +76,7 @@ def predict(
     if to is None:
         with Progress(len(survey), quiet, "predicting") as progress:
             parts = [_tile(model, survey, at, order, prior, batch, progress) for _, at in tiles]
-        held = pa.concat_tables([p[0] for p in parts]) if parts else pa.table({"id": pa.array([], pa.string())})
+        held = pa.concat_tables([p[0] for p in parts]) if parts else survey.index.select(["id", "ra", "dec"])
         children = [p[1] for p in parts if p[1] is not None]
         return Catalogue(meta, provenance, held=held, children=pa.concat_tables(children) if children else None)
     folder = Path(to)
@@ -185,6 +186,8 @@ def _finish(folder: Path, parts: list[tuple[Path, np.ndarray]], survey: Survey, 
     files = [file for file, _ in parts]
     if files:
         _join(files, folder / "catalogue.parquet")
+    else:
+        _write(folder / "catalogue.parquet", described(survey.index.select(["id", "ra", "dec"]), BASE, provenance))
     below = [c for f in files if (c := f.with_suffix(".children")).exists()]
     if below:
         _join(below, folder / "children.parquet")
@@ -226,12 +229,11 @@ def _tile(
         outputs, features = model.outputs(sample)
         share = sample.observation(model.contract.observation).measured.flatten(1).double().mean(1).numpy()
         measured = share > 0
-        p = np.full(len(at), np.nan) if model.domain is None else model.domain.p_value(features.numpy())
-        p = np.where(measured, p, np.nan)
+        p, outside = _domain(model, features.numpy(), measured)
         columns = {
             name: _arrow(values, measured) for name, values in model.answer(outputs, survey.key[at], prior).items()
         }
-        flags = pa.array(_flags(survey, at, p, share))
+        flags = pa.array(_flags(survey, at, outside, share))
         parts.append({**columns, "in_domain": pa.array(p.astype(np.float32)), "flags": flags})
         children = model.children(outputs)
         if children is not None:
@@ -259,7 +261,20 @@ def _child_table(survey: Survey, at: np.ndarray, owner: np.ndarray, columns: Map
     return pa.table({"id": ids, "number": number.astype(np.int32), **{n: _arrow(v[order]) for n, v in columns.items()}})
 
 
-def _flags(survey: Survey, at: np.ndarray, p: np.ndarray, share: np.ndarray) -> np.ndarray:
+def _domain(model: Model, features: np.ndarray, measured: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(n,) p-value under the training features, and whether an object lies outside their domain.
+
+    A p-value cannot fall below one over the number of held-out objects; where these are few, only what lies at least
+    twice as far out as all of them is called outside."""
+    gate = model.domain
+    if gate is None:
+        return np.full(len(features), np.nan), np.zeros(len(features), bool)
+    p = np.where(measured, gate.p_value(features), np.nan)
+    far = gate.distance(features) > FAR * gate.reference.max(initial=0.0)
+    return p, measured & (far | (np.nan_to_num(p, nan=1.0) < DOMAIN_LEVEL))
+
+
+def _flags(survey: Survey, at: np.ndarray, outside: np.ndarray, share: np.ndarray) -> np.ndarray:
     """(n,) int16 as `deepsky.catalogue.FLAGS` says; `share` is the measured part of the values that the model saw."""
     names = survey.index.column_names
 
@@ -269,7 +284,6 @@ def _flags(survey: Survey, at: np.ndarray, p: np.ndarray, share: np.ndarray) -> 
         values: np.ndarray = survey.column(name)[at].astype(np.float64) > 0
         return values
 
-    outside = np.nan_to_num(p, nan=1.0) < DOMAIN_LEVEL
     flags: np.ndarray = 1 * some("edge") + 2 * (share < 0.9) + 4 * some("saturated") + 8 * outside + 16 * (share == 0)
     found: np.ndarray = flags.astype(np.int16)
     return found
