@@ -19,7 +19,7 @@ KINDS = ("classes", "shares", "multilabel", "values")
 QUICK: dict[str, dict[str, Any]] = {
     "random-forest": {"trees": 25, "jobs": 1},
     "extra-trees": {"trees": 25, "jobs": 1},
-    "gradient-boosting": {"rounds": 30, "rate": 0.1, "leaves": 6},
+    "gradient-boosting": {"rounds": 20, "rate": 0.15, "leaves": 6},
     "svm": {"c": 1.0},
     "logistic": {"c": 0.1},
 }

@@ -260,3 +260,14 @@ def test_pixels_are_block_means_of_the_stretched_image() -> None:
     image = torch.randn(2, 1, 48, 48, generator=torch.Generator().manual_seed(5))
     expected = torch.asinh(image).reshape(2, 12, 4, 12, 4).mean((2, 4)).reshape(2, 144)
     torch.testing.assert_close(extract("pixels", image, ONES), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(1, 12, 12), (1, 45, 45), (5, 21, 34), (1, 150, 130)])
+@each_feature
+def test_images_of_any_size_and_number_of_bands(name: str, shape: tuple[int, int, int]) -> None:
+    image = 20 * torch.randn(3, *shape, generator=torch.Generator().manual_seed(6))
+    image[..., shape[1] // 2 - 3 : shape[1] // 2 + 3, shape[2] // 2 - 3 : shape[2] // 2 + 3] += 400
+    found = extract(name, image, ONES / 400)
+    assert found.shape == (3, len(names(name, shape)))
+    assert torch.isfinite(found).float().mean() > 0.9
+    assert torch.isfinite(extract(name, image, ONES, "unknown")).float().mean() > 0.9

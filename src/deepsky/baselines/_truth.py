@@ -143,11 +143,12 @@ def train(
         return _member(one, _classes(base, y, balanced))
     if kind == "values" and together and np.isfinite(y).all():
         return one(replace(base, outputs=y.shape[1]))
+    if (nothing := ~np.isfinite(y).any(0)).any():
+        columns = ", ".join(map(str, np.flatnonzero(nothing)))
+        raise InputError("columns of the truth hold nothing", found=f"NaN only in {columns}", fix="leave them out")
     members = []
     for column in y.T:
         known = np.isfinite(column)
-        if not known.any():
-            raise InputError("a column of the truth holds nothing", found="NaN only", fix="leave that target out")
         part = replace(base, x=base.x[known], w=base.w[known])
         if kind == "values":
             members.append(one(replace(part, y=column[known, None], outputs=1)))
