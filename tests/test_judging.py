@@ -315,6 +315,22 @@ def test_another_prevalence_is_said(survey: Survey) -> None:
     assert (alike.mark, other.mark) == ("", "warn") and "0.01" in other.words
 
 
+def test_wrong_probabilities_and_intervals_are_said(survey: Survey) -> None:
+    q = judging.known(Classify("shape").bind(survey), survey)["shape"]
+    y = (np.arange(3000) % 2).astype(np.int64)
+    p = expit(2 * (2 * (y - 0.5) + np.random.default_rng(1).normal(size=3000)))
+    member = np.stack([np.ones(3000, bool), np.arange(3000) % 4 == 1], 1)  # "lens" is in half of its sets
+    right = Answers("binary", p, y, ("no", "lens"), member=np.ones((3000, 2), bool), level=0.9)
+    bold = Answers("binary", expit(3 * np.log(p / (1 - p))), y, ("no", "lens"), member=member, level=0.9)
+    assert not {"calibration", "conformal sets"} & set(caveats.of_answers(right, q, {}, {}))
+    found = caveats.of_answers(bold, q, {}, {})
+    assert found["calibration"].mark == "warn" and "lens 50%" in found["conformal sets"].words
+    assert "no " not in found["conformal sets"].words.split("of:")[1]
+    v = judging.known(Regress("width").bind(survey), survey)["width"]
+    assert "posterior" not in caveats.of_answers(values(), v, {}, {})
+    assert "68%" in caveats.of_answers(values(claimed=0.1), v, {}, {})["posterior"].words
+
+
 def test_objects_that_share_a_group_with_training_are_set_apart(tmp_path: Path) -> None:
     here = made_up.survey(tmp_path / "blobs", 120)
     test = here.fold("test")

@@ -215,7 +215,8 @@ def compare(
 def _bound(task: Task | None, survey: Survey) -> Task:
     """The task with its classes or numbers; those of a catalogue's task come from the whole survey."""
     assert task is not None
-    return task if getattr(task, "classes", ()) or getattr(task, "names", ()) else task.bind(survey.whole or survey)
+    learnt = getattr(task, "prior", ()) or getattr(task, "centre", ())
+    return task if learnt else task.bind(survey.whole or survey)
 
 
 def _words(task: Task) -> str:

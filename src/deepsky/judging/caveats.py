@@ -14,6 +14,7 @@ from deepsky.errors import InputError
 from deepsky.finishing import run_over
 from deepsky.io import read_json, write_json
 from deepsky.judging.answering import Answers, Known
+from deepsky.metrics import calibration, regression
 from deepsky.metrics.shift import two_sample
 from deepsky.model import Model
 from deepsky.survey import Survey
@@ -195,21 +196,47 @@ def _groups(survey: Survey, rows: np.ndarray) -> Check:
 def of_answers(
     a: Answers, question: Known, prior: Mapping[str, float], assumed: Mapping[str, float]
 ) -> dict[str, Check]:
-    """What can be said of one question: objects left out, small classes, and the prior that the answers assume."""
+    """What can be said of one question: objects left out, small classes, the prior that is assumed, calibration."""
     found = {}
     if question.strange:
         words = ", ".join(f"{n} ({c:,})" for n, c in question.strange.items())
         found["classes that the model does not know"] = Check(f"left out: {words}", "warn", dict(question.strange))
     if question.censored:
         found["limits"] = Check(f"{question.censored:,} objects with only a limit are left out of the figures")
-    if a.kind == "values":
-        if len(a) < FEW:
-            found["small sample"] = Check(f"{len(a)} objects: wide intervals, no bins", "warn")
-        return found
+    return found | (_of_values(a) if a.kind == "values" else _of_classes(a, prior, assumed))
+
+
+def _of_values(a: Answers) -> dict[str, Check]:
+    found: dict[str, Check] = {}
+    if len(a) < FEW:
+        found["small sample"] = Check(f"{len(a)} objects: wide intervals, no bins", "warn")
+    if a.pit is not None:
+        off = [c for c in regression.coverage_of_pit(a.pit) if c.mark == "miss"]
+        if off:
+            words = ", ".join(f"the {c.nominal:.0%} interval holds {c.share.value:.1%} of the truths" for c in off)
+            found["posterior"] = Check(words, "warn")
+    return found
+
+
+def _of_classes(a: Answers, prior: Mapping[str, float], assumed: Mapping[str, float]) -> dict[str, Check]:
+    found: dict[str, Check] = {}
     counts = {n: int((a.truth == i).sum()) for i, n in enumerate(a.names)}
     few = [f"{n} ({c})" for n, c in counts.items() if c < 30]
     if few:
         found["small classes"] = Check(f"fewer than 30 objects: {', '.join(few)}", "warn", counts)
+    if a.member is not None and a.level is not None:
+        inside = np.take_along_axis(a.member, a.truth[:, None], 1)[:, 0]
+        missed = [(n, c, float(inside[a.truth == i].mean())) for i, (n, c) in enumerate(counts.items()) if c >= 20]
+        low = [m for m in missed if m[2] < a.level - 3 * np.sqrt(a.level * (1 - a.level) / m[1])]
+        if low:
+            words = ", ".join(f"{n} {share:.0%}" for n, _, share in low)
+            text = f"at {a.level:.0%} over all classes; they hold the true class of too few of: {words}"
+            found["conformal sets"] = Check(text, "warn")
+    p, right = (a.scores, a.truth == 1) if a.kind == "binary" else calibration.top_label(a.scores, a.truth)
+    error, chance = calibration.ece(p, right), calibration.ece_if_calibrated(p, draws=200, level=0.999).high
+    if error > chance:
+        words = f"ECE {error:.3f}, where probabilities that are right stay below {chance:.3f}"
+        found["calibration"] = Check(words, "warn", {"ece": error, "by chance": chance})
     shares = {n: c / len(a) for n, c in counts.items()}
     if prior and all(n in prior for n in a.names):
         far = max(abs(np.log((shares[n] + 1e-9) / (prior[n] + 1e-9))) for n in a.names)
@@ -217,10 +244,8 @@ def of_answers(
             f"{n} {shares[n]:.3g} here, {prior[n]:.3g} in the training fold" for n in a.names[:6]
         )
         if assumed and any(abs(assumed.get(n, p) - p) > 1e-6 for n, p in prior.items()):
-            words += "; the probabilities assume " + ", ".join(
-                f"{n} {assumed[n]:.3g}" for n in a.names[:6] if n in assumed
-            )
-        found["class prior"] = Check(
-            words, "warn" if far > np.log(1.5) else "", {"here": shares, "training": dict(prior)}
-        )
+            named = ", ".join(f"{n} {assumed[n]:.3g}" for n in a.names[:6] if n in assumed)
+            words += f"; the probabilities assume {named}"
+        mark: Literal["", "warn"] = "warn" if far > np.log(1.5) else ""
+        found["class prior"] = Check(words, mark, {"here": shares, "training": dict(prior)})
     return found

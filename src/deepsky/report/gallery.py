@@ -276,8 +276,8 @@ def _said(a: Answers, i: int, who: str) -> str:
     if a.kind == "binary":
         return f"{start}p = {_share(a.scores[i])}" if who else f"p({clean(a.names[1], 12)}) = {_share(a.scores[i])}"
     top = int(a.scores[i].argmax())
-    own = "" if top == a.truth[i] else f", of the true {_share(a.of_truth[i])}"
-    return f"{start or 'said: '}{clean(a.names[top], 16)}, p = {_share(a.scores[i, top])}{own}"
+    own = "" if top == a.truth[i] else f", {clean(a.names[a.truth[i]], 16)} {_share(a.of_truth[i])}"
+    return f"{start or 'said: '}{clean(a.names[top], 16)} {_share(a.scores[i, top])}{own}"
 
 
 def _share(p: float) -> str:

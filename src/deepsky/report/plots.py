@@ -184,7 +184,7 @@ def bins(
     plain = any(np.isfinite(b.low) for b in rows)
     rows = [b for b in rows if np.isfinite(b.low)] if plain else rows  # the unmeasured stand in the table
     edges = _edges(rows) if plain else np.array([[i - 0.4, i + 0.4] for i in range(len(rows))])
-    at, span = edges.mean(1), float(edges[-1, 1] - edges[0, 0])
+    at, span = edges.mean(1), float(edges[-1, 1] - edges[0, 0]) or 1.0
     for ax, name in zip(axes, names, strict=True):
         for i, (who, look) in enumerate(looks.items()):
             has = [j for j, b in enumerate(rows) if name in b.figures.get(who, {})]
@@ -221,13 +221,15 @@ def _edges(rows: Sequence[Binned]) -> np.ndarray:
 def _counts(ax: Axes, edges: np.ndarray, rows: Sequence[Binned]) -> None:
     """Numbers of objects as bars in the lowest part of a panel."""
     n = np.array([b.n for b in rows], dtype=float)
+    at = edges.mean(1)
     low, high = ax.get_ylim()
     ax.set_ylim(low - 0.2 * (high - low), high)
-    width = np.maximum(edges[:, 1] - edges[:, 0], 0.01 * (edges[-1, 1] - edges[0, 0]))
-    ax.bar(edges.mean(1), 0.12 * n / n.max(), width, color=THIRD, alpha=0.35, transform=ax.get_xaxis_transform(),
-           zorder=0.5, edgecolor=PAPER, linewidth=0.8)  # fmt: skip
-    pad = 0.02 * (edges[-1, 1] - edges[0, 0])
-    ax.set_xlim(edges[0, 0] - pad, edges[-1, 1] + pad)
+    apart = float(np.diff(at).min()) if len(at) > 1 else 1.0
+    width = np.maximum(edges[:, 1] - edges[:, 0], 0.5 * apart)  # a bin of one value has no width of its own
+    ax.bar(at, 0.12 * n / n.max(), width, color=THIRD, alpha=0.35, transform=ax.get_xaxis_transform(), zorder=0.5,
+           edgecolor=PAPER, linewidth=0.8)  # fmt: skip
+    left, right = float((at - width / 2).min()), float((at + width / 2).max())
+    ax.set_xlim(left - 0.02 * (right - left), right + 0.02 * (right - left))
     words = f"n = {n.min():,.0f}" + (f" to {n.max():,.0f}" if n.max() > n.min() else "")
     ax.text(0.99, 0.14, words, transform=ax.transAxes, ha="right", va="bottom", fontsize=6.5, color=THIRD)
 

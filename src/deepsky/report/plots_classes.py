@@ -129,7 +129,7 @@ def confusion(made: Curves, looks: Mapping[str, Look]) -> Figure:
                 if k <= 12:
                     words = f"{share[i, j]:.0%}\n{counts[i, j]:,.0f}" if k <= 6 else f"{share[i, j]:.0%}"
                     ax.text(j, i, words, ha="center", va="center", fontsize=small, linespacing=1.25,
-                            color=PAPER if share[i, j] > 0.5 else INK)  # fmt: skip
+                            color=PAPER if share[i, j] > 0.72 else INK)  # fmt: skip
         ax.set(xlim=(-0.5, k - 0.5), ylim=(k - 0.5, -0.5), aspect="equal")
         ax.set(xlabel="likeliest class", ylabel="true class")
         turned = max(map(len, names)) > 7 or k > 5
