@@ -49,6 +49,8 @@ def test_answers_meet_their_truths_by_id_whatever_the_order(survey: Survey) -> N
     mixed = evaluate(shuffled(cat), here, task=SHAPE, classical=shuffled(beside, 2), replicates=20)
     for who in ("ours", "classical", "constant"):
         assert numbers(mixed, who) == pytest.approx(numbers(plain, who), nan_ok=True)
+    wide = cat.table.set_column(0, "id", cat.table["id"].cast(pa.large_string()))
+    assert numbers(evaluate(replace(cat, held=wide), survey, task=SHAPE, replicates=5)) == numbers(plain)
     ids = here.id[mixed.questions["shape"].rows]
     truth = survey.column("shape")[[list(survey.id).index(i) for i in ids]]
     assert ((mixed.questions["shape"].answers["ours"].truth == 1) == (truth == "round")).all()

@@ -157,7 +157,8 @@ def evaluate(
     if classical is not None:
         everybody["classical"] = classical
         names["classical"] = classical.provenance.get("network", "classical")
-    report = _judge(everybody, names, asked, known, survey, columns, replicates, held)
+    models = {"ours": held, "classical": None if held is None else held.baseline}
+    report = _judge(everybody, names, asked, known, survey, columns, replicates, models)
     title = f"{', '.join(asked.targets)} in {survey.name}"
     final = replace(
         report,
@@ -203,10 +204,10 @@ def compare(
         everybody[who] = m if isinstance(m, Catalogue) else predict(m, survey, quiet=True)
         made = everybody[who].provenance
         names[who] = f"{made.get('network', who)} {str(made.get('model', ''))[:6]}".strip()
-    held = a if isinstance(a, Model) else None
-    report = _judge(everybody, names, asked, known, survey, columns, replicates, held)
+    models = {who: m if isinstance(m, Model) else None for who, m in (("first", a), ("second", b))}
+    report = _judge(everybody, names, asked, known, survey, columns, replicates, models)
     title = f"{names['first']} against {names['second']}: {', '.join(asked.targets)} in {survey.name}"
-    provenance = {**_provenance(everybody["first"], held), "second": dict(everybody["second"].provenance)}
+    provenance = {**_provenance(everybody["first"], models["first"]), "second": dict(everybody["second"].provenance)}
     final = replace(report, title=title, provenance=provenance)
     return final if to is None else final.write(to)
 
@@ -267,7 +268,8 @@ def _places(catalogue: Catalogue, survey: Survey) -> np.ndarray:
     if "cv_repeat" in catalogue.names:
         usable &= catalogue.column("cv_repeat") == 0
     rows = np.flatnonzero(usable)
-    place = pc.index_in(survey.index["id"], value_set=catalogue.table["id"].take(rows).combine_chunks())
+    names = catalogue.table["id"].take(rows).cast(survey.index["id"].type)  # pandas writes large strings
+    place = pc.index_in(survey.index["id"], value_set=names.combine_chunks())
     at = pc.fill_null(place, -1).to_numpy()
     return np.where(at >= 0, rows[at] if len(rows) else -1, -1)
 
@@ -280,10 +282,10 @@ def _judge(
     survey: Survey,
     columns: Sequence[str],
     replicates: int,
-    held: Model | None,
+    models: Mapping[str, Model | None],
 ) -> Report:
     places = {who: _places(c, survey) for who, c in everybody.items()}
-    level = None if held is None or "level" not in held.calibration else float(held.calibration["level"][0])
+    first = next(iter(everybody))
     whose = {"constant": ""}
     questions, judged = {}, np.zeros(len(survey), bool)
     for name, question in known.items():
@@ -295,7 +297,9 @@ def _judge(
         if not len(rows):
             continue
         judged |= good
-        answers = {w: judging.answers(question, c, places[w][rows], rows, level) for w, c in everybody.items()}
+        answers = {
+            w: judging.answers(question, c, places[w][rows], rows, _level(models.get(w))) for w, c in everybody.items()
+        }
         standing, whose["constant"] = judging.standing(next(iter(answers.values())), task, everybody, survey)
         if standing is not None:
             answers["constant"] = standing
@@ -312,12 +316,16 @@ def _judge(
             found=f"{len(next(iter(everybody.values())))} answers, {int(has.sum())} truths",
             fix="evaluate on the survey that was predicted, with its labels",
         )
-    first = next(iter(everybody))
     checks = {
         "judged": _counted(known, places, judged, survey),
-        **caveats.checks(held, survey, everybody[first], rows, places[first][rows]),
+        **caveats.checks(models.get(first), survey, everybody[first], rows, places[first][rows]),
     }
     return Report("", questions, survey, rows, {**names, **whose}, checks)
+
+
+def _level(model: Model | None) -> float | None:
+    """Of the conformal sets or intervals."""
+    return None if model is None or "level" not in model.calibration else float(model.calibration["level"][0])
 
 
 def _counted(known: Mapping[str, Known], places: Mapping[str, np.ndarray], judged: np.ndarray, survey: Survey) -> Check:
