@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import copy
+import hashlib
+import json
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
+from torch import nn
 
 from deepsky import folds as groups
-from deepsky.catalogue import Catalogue
+from deepsky.catalogue import Catalogue, Meta
 from deepsky.errors import InputError
+from deepsky.folds.dividing import uniform
 from deepsky.inference import predict
+from deepsky.io import LOCK, TEMPORARY, atomic_write, lock_folder, read_json, write_json
+from deepsky.model import Model, load
 from deepsky.survey import Survey
 from deepsky.task import Task
 from deepsky.training import train
@@ -34,64 +43,145 @@ def crossvalidate(
     Parameters
     ----------
     k, repeats : folds, and how often anew; with `repeats` the catalogue has a row for each (id, repeat).
-    to : folder of the models (``fold-0/`` ...) and of ``catalogue.parquet``; a stopped run goes on.
-    arguments : of `train`.
+    to : folder of the models (``fold-0/`` ...), of ``catalogue.parquet``, and of ``classical.parquet`` with the
+        out-of-fold answers of the classical baselines; a stopped run goes on.
+    arguments : of `train`, for each fold: ``minutes=1`` and ``k=5`` take five minutes.
 
     Raises
     ------
-    InputError : fewer than two folds, or fewer groups than folds.
+    InputError : fewer than two folds, fewer groups than folds, or a folder with another cross-validation.
+    Incomplete : stopped by a signal; the same call goes on.
     """
     if k < 2 or repeats < 1:
         raise InputError(
             "cross-validation needs two folds or more", found=f"k={k}, repeats={repeats}", expected="k >= 2"
         )
-    whole = survey.whole or survey
+    whole = replace(survey, whole=None)  # a selection is the whole of what is asked about
     folder = None if to is None else Path(to)
-    parts: list[pa.Table] = []
-    meta: Mapping[str, Any] = {}
-    provenance: dict[str, Any] = {}
+    with nullcontext() if folder is None else lock_folder(folder):
+        if folder is not None:
+            _begin(folder, task, whole, {"k": k, "repeats": repeats, "seed": seed, **arguments})
+        made, classical = _folds(task, whole, k, repeats, seed, folder, arguments)
+        if folder is None:
+            return made
+        if classical is not None:
+            classical.write(folder / "classical.parquet")
+        made.write(folder / "catalogue.parquet")
+        if made.children is not None:
+            atomic_write(folder / "children.parquet", lambda out: pq.write_table(made.children, out))
+        write_json(folder / "manifest.json", {**made.provenance, "rows": len(made)})
+        return Catalogue.read(folder)
+
+
+def _folds(
+    task: Task,
+    whole: Survey,
+    k: int,
+    repeats: int,
+    seed: int,
+    folder: Path | None,
+    arguments: Mapping[str, Any],
+) -> tuple[Catalogue, Catalogue | None]:
+    """Out-of-fold answers of the models, and of their classical baselines where there are any."""
+    ours: list[Catalogue] = []
+    theirs: list[Catalogue] = []
     for repeat in range(repeats):
         numbers = groups.kfold(whole, k, seed=seed + repeat)
+        if len(np.unique(numbers)) < k:
+            raise InputError(
+                "a fold holds no object: there are too few groups, or they are too unequal",
+                file=whole.path,
+                found=f"{len(np.unique(numbers))} of {k} folds",
+                fix=f"--k {max(2, len(np.unique(numbers)))}",
+            )
         for fold in range(k):
             here = _arranged(whole, numbers, fold, k)
             name = f"fold-{fold}" if repeats == 1 else f"repeat-{repeat}-fold-{fold}"
             model = _trained(task, here, None if folder is None else folder / name, seed + repeat, arguments)
-            part = predict(model, here.fold("test"), quiet=True)
-            extra = {"cv_fold": np.full(len(part), fold, np.int16), "cv_repeat": np.full(len(part), repeat, np.int16)}
-            table = part.table
-            for column, values in extra.items():
-                table = table.append_column(column, pa.array(values))
-            parts.append(table)
-            meta, provenance = (
-                part.meta,
-                {**part.provenance, "model": f"{k}-fold", "k": k, "repeats": repeats, "objects": len(whole)},
-            )
-    made = Catalogue(meta, provenance, held=pa.concat_tables(parts))
-    if folder is not None:
-        made.write(folder / "catalogue.parquet")
-        made = Catalogue.read(folder / "catalogue.parquet")
-    return made
+            for which, found in ((model, ours), (model.baseline, theirs)):
+                if which is not None:
+                    found.append(_marked(predict(which, here.fold("test"), quiet=True), fold, repeat))
+    joined = _joined(ours, len(whole), k, repeats)
+    return joined, _joined(theirs, len(whole), k, repeats) if len(theirs) == len(ours) else None
+
+
+def _marked(part: Catalogue, fold: int, repeat: int) -> Catalogue:
+    table = part.table
+    for column, value in (("cv_fold", fold), ("cv_repeat", repeat)):
+        table = table.append_column(column, pa.array(np.full(len(part), value, np.int16)))
+    children = part.children
+    if children is not None:
+        children = children.append_column("cv_repeat", pa.array(np.full(len(children), repeat, np.int16)))
+    return replace(part, held=table, children=children)
+
+
+def _joined(parts: list[Catalogue], objects: int, k: int, repeats: int) -> Catalogue:
+    """One catalogue; a column that a fold does not have (a class that it never saw) is null there."""
+    meta = {name: m for part in reversed(parts) for name, m in part.meta.items()}
+    meta |= {"cv_fold": Meta(description="number of the fold that the object was in"),
+             "cv_repeat": Meta(description="number of the repeat")}  # fmt: skip
+    names = sorted({c for part in parts for c in part.provenance["prior"]})
+    rows = sum(len(part) for part in parts)
+    prior = {c: sum(p.provenance["prior"].get(c, 0.0) * len(p) for p in parts) / rows for c in names}
+    provenance = {
+        **parts[0].provenance, "model": f"{k}-fold", "models": [p.provenance["model"] for p in parts], "k": k,
+        "repeats": repeats, "objects": objects, "prior": prior, "survey": parts[0].provenance["survey"].split("[")[0],
+    }  # fmt: skip
+    provenance.pop("selection")
+    below = [part.children for part in parts if part.children is not None]
+    table = pa.concat_tables([part.table for part in parts], promote_options="default")
+    return Catalogue(meta, provenance, held=table, children=pa.concat_tables(below) if below else None)
+
+
+def _begin(folder: Path, task: Task, whole: Survey, arguments: Mapping[str, Any]) -> None:
+    """Note what is cross-validated, or refuse to mix it with something else: its models saw other folds."""
+    network = arguments.get("network")
+    kept = {n: v for n, v in arguments.items() if n != "quiet"}
+    if isinstance(network, nn.Module):
+        kept["network"] = f"{type(network).__module__}:{type(network).__qualname__}"
+    objects = hashlib.sha256(whole.key.tobytes()).hexdigest()[:16]
+    call = {"task": task.config(), "survey_hash": whole.hash, "objects": objects, **kept}
+    plan = folder / "crossval.json"
+    if plan.exists():
+        old, new = read_json(plan), json.loads(json.dumps(call))
+        for name in sorted({*old, *new}):
+            if old.get(name) != new.get(name):
+                raise InputError(
+                    f"the folder holds a cross-validation with another {name}",
+                    file=folder,
+                    found=new.get(name),
+                    expected=old.get(name),
+                    fix="repeat that call, or choose another folder",
+                )
+        return
+    others = sorted(p.name for p in folder.iterdir() if p.name != LOCK and not p.name.startswith(TEMPORARY))
+    if others:
+        raise InputError("the folder holds something else", file=folder, found=", ".join(others[:5]),
+                         fix="choose a new folder")  # fmt: skip
+    write_json(plan, call)
 
 
 def _arranged(whole: Survey, numbers: np.ndarray, fold: int, k: int) -> Survey:
-    """The survey with fold number `fold` as test; the next one, split by group, is valid and calib, the rest train."""
+    """The survey with fold number `fold` as test; of the rest the next fold (of two folds: a quarter) is cut by group
+    into valid and calib, and what remains is train."""
     names = np.full(len(whole), "train", dtype=object)
-    names[numbers == fold] = "test"
-    beside = (
-        numbers == (fold + 1) % k
-        if k > 2
-        else (numbers != fold) & (whole.column("group").astype(np.uint64) % np.uint64(4) == 0)
-    )
-    half = (whole.column("group").astype(np.uint64) >> np.uint64(7)) % np.uint64(2) == 0
+    group = whole.column("group").astype(np.uint64)
+    chance = uniform(group, 1_000_003 * fold + 1)
+    beside = numbers == (fold + 1) % k if k > 2 else (numbers != fold) & (chance < 0.25)
+    half = uniform(group, 1_000_003 * fold + 2) < 0.5
+    if not (beside & half).any() or not (beside & ~half).any():  # few groups: one fold serves for both
+        half = np.ones(len(whole), bool)
     names[beside & half] = "valid"
     names[beside & ~half] = "calib"
+    names[numbers == fold] = "test"
     table = whole.with_columns({"fold": pa.array(names.tolist(), pa.string())}, {})
-    return replace(table, selection="", whole=None)
+    return replace(table, whole=None)
 
 
-def _trained(task: Task, survey: Survey, folder: Path | None, seed: int, arguments: Mapping[str, Any]) -> Any:
-    from deepsky.model import load
-
+def _trained(task: Task, survey: Survey, folder: Path | None, seed: int, arguments: Mapping[str, Any]) -> Model:
+    network = arguments.get("network", "")
     if folder is not None and (folder / "checksums.json").exists():
-        return load(folder)
+        if isinstance(network, nn.Module):
+            return load(folder, network=copy.deepcopy(network))
+        return load(folder, trust=network if network.endswith(".py") else None)
     return train(task, survey, to=folder, seed=seed, **arguments)
