@@ -86,10 +86,10 @@ def default(task: Task) -> str:
 
 
 def default_features(schema: ObservationSchema) -> str:
-    """Colours, shapes and gradients of an image, as far as its bands go; the numbers of a row."""
+    """Colours, shapes and edges of an image, as far as its bands go; the numbers of a row."""
     if schema.kind == "row":
         return "row"
-    return "colour+shape+hog" if schema.shape[0] > 1 else "shape+hog"
+    return "colour+shape+edges" if schema.shape[0] > 1 else "shape+edges"
 
 
 def fit(

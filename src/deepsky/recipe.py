@@ -235,7 +235,8 @@ def run(
     truth, groups = recipe.truth(test), test.column(recipe.group)
     # frozen before the first network is trained: nothing about ours can leak into what it is held against
     judged = survey.select(np.isin(survey.column("fold").astype(str), recipe.folds), " + ".join(recipe.folds))
-    classical = _aligned(recipe, recipe.classical(judged, size), judged, test)
+    beside = recipe.classical(judged, size)
+    classical = _aligned(recipe, beside, judged, test)
     limit = dict(recipe.limit(test, size))
     scores, seconds = [], []
     for seed in seeds:
@@ -247,7 +248,7 @@ def run(
         catalogue = predict(model, judged, to=target, quiet=True)
         scores.append(_aligned(recipe, catalogue, judged, test))
         if seed == seeds[0]:
-            evaluate(model, test, to=folder, by=recipe.by, catalogue=catalogue)
+            evaluate(model, test, to=folder, by=recipe.by, catalogue=catalogue, classical=beside)
     result = _result(recipe, size, truth, groups, classical, scores, limit)
     result.provenance.update(  # type: ignore[attr-defined]
         key=key(recipe),

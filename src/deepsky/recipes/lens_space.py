@@ -37,12 +37,12 @@ RECIPE = Recipe(
     truth=_lenses.truth,
     classical=_lenses.classical(
         {
-            "tiny": {"family": "logistic", "features": "hog"},
-            "quick": {"family": "svm", "features": "hog"},
-            "full": {"family": "svm", "features": "gabor+hog"},
+            "tiny": {"family": "logistic", "features": "edges"},
+            "quick": {"family": "svm", "features": "edges"},
+            "full": {"family": "gradient-boosting", "features": "edges+gabor"},
         }
     ),
-    classical_name="SVM on Gabor and HOG features (HOG alone in the short settings)",
+    classical_name="gradient boosting on edges and Gabor features (on edges alone in the short settings)",
     limit=_lenses.limit(MEASURES),
     limit_name="likelihood ratio of the noiseless arcs with known lens light, confusers left out",
     published=(

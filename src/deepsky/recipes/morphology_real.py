@@ -67,9 +67,10 @@ MEASURES = (
 
 
 def classical(judged: Survey, size: str) -> Catalogue:
-    """A random forest on colours, shapes and gradients of the same images."""
-    given = {"features": "colour+hog" if size == "tiny" else "colour+shape+hog"}
-    model = training.train(TASK, judged.whole or judged, network="random-forest", settings=given, quiet=True)
+    """Gradient boosting on colours, shapes and edges of the same images."""
+    family = "random-forest" if size == "tiny" else "gradient-boosting"
+    given = {"features": "colour+edges" if size == "tiny" else "colour+shape+edges"}
+    model = training.train(TASK, judged.whole or judged, network=family, settings=given, quiet=True)
     return predict(model, judged, quiet=True)
 
 
@@ -110,7 +111,7 @@ RECIPE = Recipe(
     scores=scores,
     truth=truth,
     classical=classical,
-    classical_name="random forest on colours, shapes and HOG",
+    classical_name="gradient boosting on colours, shapes and edges",
     limit=limit,
     limit_name="agreement of the experts' own bounds on T",
     sources=("tasks.classify", "networks.resnet", "networks._blocks"),
