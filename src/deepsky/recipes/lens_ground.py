@@ -55,7 +55,7 @@ RECIPE = Recipe(
         Published("TPR0", 0.2237, "Hartley SVM, best of the challenge", SOURCE),
         Published("TPR10", 0.4534, "Lanusse resnet, best of the challenge", SOURCE),
     ),
-    notes="Colours and edges beat the challenge's Gabor and HOG features here: the stronger baseline is the one quoted.",
+    notes="Colours and edges beat the challenge's Gabor and HOG features here; the stronger is quoted.",
     sources=("simulators", "recipes._lenses", "tasks.classify", "networks.resnet", "networks._blocks"),
     by=("theta_e", "snr_arc"),
 )
