@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from deepsky.errors import InputError
 from deepsky.sample import Image, Observation, Row, Sample
 
+BLOCK = 1 << 17  # numbers, half a megabyte
 STRETCHES = ("auto", "asinh", "linear", "log")
 
 
@@ -61,14 +62,24 @@ class Normalise(nn.Module):
             return torch.sign(flux) * torch.log1p(torch.abs(flux) / sigma)
         return flux
 
+    def _centred(self, flux: Tensor) -> Tensor:
+        """Stretched, with zero mean and unit variance."""
+        mean, std = (b.view(-1, *(1,) * self.axes) for b in (self.mean, self.std))
+        if flux.requires_grad or flux.device.type != "cpu":
+            return (self._stretched(flux) - mean) / std
+        x = torch.empty_like(flux)  # a dozen passes, over as many objects at a time as stay in the processor's cache
+        rows = max(1, BLOCK // max(1, flux[:1].numel()))
+        for given, made in zip(torch.split(flux, rows), torch.split(x, rows), strict=True):
+            torch.sub(self._stretched(given), mean, out=made).div_(std)
+        return x
+
     def forward(self, sample: Sample) -> Tensor:
         """(n, channels, ...) float32."""
         part = sample.observation(self.observation)
-        view = (-1, *(1,) * self.axes)
         measured = part.ivar > 0
         whole = bool(measured.all())  # then there is nothing to fill: two passes over the pixels less
-        x = self._stretched(part.flux if whole else part.filled)
-        x = (x - self.mean.view(view)).div_(self.std.view(view))
+        flux = part.flux if whole else part.filled
+        x = self._centred(flux)
         parts = [x if whole else torch.where(measured, x, 0.0)]
         if self.mask:
             parts.append(measured.expand(x.shape).to(x.dtype))
@@ -144,7 +155,9 @@ def fit(samples: list[Sample], observation: str, stretch: str = "auto", channels
     mean = torch.nanmean(x, 1)
     std = torch.sqrt(torch.nanmean((x - mean[:, None]) ** 2, 1))
     made.mean.copy_(torch.nan_to_num(mean))
-    made.std.copy_(torch.where(torch.isfinite(std) & (std > 0), std, 1.0))
+    # a constant band varies by rounding alone, which must not be blown up
+    most = torch.nan_to_num(x).abs().amax(1)
+    made.std.copy_(torch.where(torch.isfinite(std) & (std > 1e-6 * most), std, 1.0))
     return made
 
 
@@ -160,7 +173,7 @@ def _sigma(parts: list[Observation], flux: Tensor, axes: int) -> Tensor:
             continue
         step = (f[1:] - f[:-1])[torch.isfinite(f[1:]) & torch.isfinite(f[:-1])] if axes else f[torch.isfinite(f)]
         mad = float((step - step.median()).abs().median()) if len(step) else 0.0
-        found.append(1.4826 * mad / np.sqrt(2) if mad > 0 else 1.0)
+        found.append(1.4826 * mad / (np.sqrt(2) if axes else 1.0) if mad > 0 else 1.0)
     return torch.tensor(found)
 
 
