@@ -105,7 +105,7 @@ RECIPE = Recipe(
     training={
         "tiny": {"network": "resnet", "steps": 40, "baseline": None},
         "quick": {"network": "resnet", "epochs": 6, "baseline": None},
-        "full": {"network": "resnet", "epochs": 60, "augment": "dihedral,shift=2", "baseline": None},
+        "full": {"network": "resnet", "epochs": 30, "baseline": None},
     },
     measures=MEASURES,
     scores=scores,
