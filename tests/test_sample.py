@@ -2,10 +2,10 @@ import pickle
 
 import pytest
 import torch
+from tests.made_up import blobs
 
 from deepsky.errors import InputError
 from deepsky.sample import stack
-from tests.made_up import blobs
 
 
 def test_a_batch_is_indexed_as_its_objects():

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 import torch
+from tests import made_up
 
 from deepsky.errors import InputError
 from deepsky.survey import Survey
-from tests import made_up
 
 
 @pytest.fixture(scope="module")

@@ -204,9 +204,23 @@ def test_balanced_batches_draw_every_class_equally_often(survey):
 
 def settings(**changes):
     made = {
-        "seed": 0, "batch": 32, "optimiser": "adamw", "lr": 1e-3, "weight_decay": 0.0, "momentum": 0.9, "l1": 0.0, "l2": 0.0,
-        "schedule": "cosine", "warmup": 0.0, "ema": 0.0, "clip": 1.0, "patience": 0, "augment": "", "balance": False, "level": 0.9,
-    }  # fmt: skip
+        "seed": 0,
+        "batch": 32,
+        "optimiser": "adamw",
+        "lr": 1e-3,
+        "weight_decay": 0.0,
+        "momentum": 0.9,
+        "l1": 0.0,
+        "l2": 0.0,
+        "schedule": "cosine",
+        "warmup": 0.0,
+        "ema": 0.0,
+        "clip": 1.0,
+        "patience": 0,
+        "augment": "",
+        "balance": False,
+        "level": 0.9,
+    }
     return plan.Settings(**{**made, **changes})
 
 

@@ -14,9 +14,18 @@ def main() -> None:
     torch.set_num_threads(1)
     survey, model, steps = sys.argv[1], sys.argv[2], int(sys.argv[3])
     training.train(
-        tasks.Classify("shape"), Survey.load(survey), network="resnet", settings={"width": 8, "dropout": 0.2}, steps=steps,
-        batch=16, augment="dihedral,noise=0.3", seed=3, to=model, baseline=None, quiet=True,
-    )  # fmt: skip
+        tasks.Classify("shape"),
+        Survey.load(survey),
+        network="resnet",
+        settings={"width": 8, "dropout": 0.2},
+        steps=steps,
+        batch=16,
+        augment="dihedral,noise=0.3",
+        seed=3,
+        to=model,
+        baseline=None,
+        quiet=True,
+    )
 
 
 if __name__ == "__main__":
