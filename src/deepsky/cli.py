@@ -25,6 +25,8 @@ app = typer.Typer(
 Labels = Annotated[Path | None, typer.Option(help="table of labels: CSV, ECSV, FITS, VOTable or Parquet")]
 To = Annotated[Path, typer.Option(help="folder to write")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="any further argument of the library call, as key=value")]
+IdColumn = Annotated[str | None, typer.Option(help="column of the label table that holds the ids")]
+Extra = Annotated[str, typer.Option(help="labels of objects that are not there: refuse or ignore")]
 Quiet = Annotated[bool, typer.Option(help="no progress")]
 
 
@@ -137,6 +139,8 @@ def ingest(
     unit: Annotated[str | None, typer.Option(help="unit of the flux, where the files do not say")] = None,
     pixel_scale: Annotated[float | None, typer.Option(help="arcsec, where the files do not say")] = None,
     bands: Annotated[str | None, typer.Option(help="names of the bands, in order: g,r,i")] = None,
+    id_column: IdColumn = None,
+    extra_labels: Extra = "refuse",
     like: Annotated[
         Path | None, typer.Option(help="a model: convert a native survey to what it was trained on")
     ] = None,
@@ -152,13 +156,12 @@ def ingest(
         "unit": unit,
         "pixel_scale": pixel_scale,
         "like": like,
+        "id_column": id_column,
         "bands": tuple(b.strip() for b in bands.split(",")) if bands else None,
     }
     options = {k: v for k, v in given.items() if v is not None}
-    survey = run(
-        source, to, labels=labels, workers=workers, max_rejected=max_rejected, **options, **_more(sets, run, ("*",))
-    )
-    print(survey)
+    options |= {"extra_labels": extra_labels, "max_rejected": max_rejected, **_more(sets, run, ("*",))}
+    print(run(source, to, labels=labels, workers=workers, **options))
 
 
 @app.command()
@@ -193,14 +196,17 @@ def label(
     survey: Path,
     table: Path,
     labeller: str = "",
-    id_column: Annotated[str | None, typer.Option(help="column of the table that holds the ids")] = None,
+    id_column: IdColumn = None,
+    extra_labels: Extra = "refuse",
     radius: Annotated[float | None, typer.Option(help="join by position within this radius in arcsec")] = None,
 ) -> None:
     """Add a table of labels as a new version of the label layer; nothing is ingested again, no fold changes."""
     from deepsky import labels
 
-    version = labels.add(survey, table, labeller=labeller, id_column=id_column, radius_arcsec=radius)
-    print(f"labels version {version}: {survey}")
+    version = labels.add(
+        survey, table, labeller=labeller, id_column=id_column, radius_arcsec=radius, extra=extra_labels
+    )
+    print("\n".join([f"labels version {version}: {survey}", *(f"note: {n}" for n in labels.notes(survey, version))]))
 
 
 # -- learning ---------------------------------------------------------------------------------------------------
