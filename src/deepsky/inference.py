@@ -227,7 +227,8 @@ def _tile(
         at = positions[i : i + batch]
         sample = reordered(survey.gather(at, truth=()), model.contract.observation, order)
         outputs, features = model.outputs(sample)
-        share = sample.observation(model.contract.observation).measured.flatten(1).double().mean(1).numpy()
+        # of ivar as it is stored: where one stands for many pixels, the share is the same
+        share = (sample.observation(model.contract.observation).ivar > 0).flatten(1).float().mean(1).double().numpy()
         measured = share > 0
         p, outside = _domain(model, features.numpy(), measured)
         columns = {
