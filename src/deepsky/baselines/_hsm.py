@@ -39,7 +39,7 @@ class HsmShapes:
     rho4: Array
     sigma_e: Array
     resolution: Array
-    error: NDArray[np.object_]
+    error: NDArray[Any]
 
 
 def hsm_moments(images: NDArray[Any], guess: float = 3.0) -> HsmShapes:
