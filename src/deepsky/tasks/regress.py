@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 import torch
+from scipy.special import expit
 from torch import Tensor, nn
 
 from deepsky.calibration import ConformalPIT
@@ -160,12 +161,16 @@ class Regress(Task):
 
     def _outer(self, z: np.ndarray) -> np.ndarray:
         """(n, d, levels) z -> y; every transform rises, so quantiles stay quantiles."""
-        u: np.ndarray = z * np.asarray(self.scale)[:, None] + np.asarray(self.centre)[:, None]
-        for i, name in enumerate(self.names):
-            if name in self.log:
-                u[:, i] = np.exp(u[:, i])
-            for _, low, high in (x for x in self.limits if x[0] == name):
-                u[:, i] = low + (high - low) / (1 + np.exp(-u[:, i]))
+        return np.stack([self._one(i, z[:, i]) for i in range(len(self.names))], axis=1)
+
+    def _one(self, i: int, z: np.ndarray) -> np.ndarray:
+        """Values of number i, of any shape, z -> y."""
+        u: np.ndarray = z * self.scale[i] + self.centre[i]
+        name = self.names[i]
+        if name in self.log:
+            u = np.exp(u)
+        for _, low, high in (x for x in self.limits if x[0] == name):
+            u = low + (high - low) * expit(u)
         return u
 
     def _slope(self, y: Tensor) -> Tensor:
@@ -226,12 +231,12 @@ class Regress(Task):
         return Score("-log p", float(self.loss(head, outputs, sample)[has].mean()))
 
     def _quantiles(self, head: nn.Module, outputs: Tensor) -> np.ndarray:
-        """(n, d, LEVELS) in physical units."""
+        """(n, d, LEVELS) of the standardised numbers."""
         assert isinstance(head, Density)
         levels = torch.tensor(LEVELS, device=outputs.device)
         with torch.no_grad():  # in blocks: a quantile of many draws takes memory
             z = torch.cat([head.quantiles(part, levels) for part in torch.split(outputs.float(), 512)])
-        found: np.ndarray = np.sort(self._outer(z.double().cpu().numpy()), axis=-1)  # bisection ends within rounding
+        found: np.ndarray = np.sort(z.double().cpu().numpy(), axis=-1)  # bisection ends within rounding
         return found
 
     def answer(
@@ -243,16 +248,18 @@ class Regress(Task):
             raise InputError(
                 "a prevalence is a matter of classes", found=prior, fix="leave prevalence out for a regression"
             )
-        q = self._quantiles(head, outputs)
+        z = self._quantiles(head, outputs)
+        ends = ConformalPIT.from_arrays(calibration).levels() if "reach" in calibration else None
         columns: dict[str, np.ndarray] = {}
+        y = self._outer(z)
         for i, name in enumerate(self.names):
-            median, low, high = quantile_at(LEVELS, q[:, i], (0.5, 0.16, 0.84)).T
-            columns |= {name: median, f"{name}_p16": low, f"{name}_p84": high}
-            columns[f"{name}_quantiles"] = q[:, i].astype(np.float32)
-            if "reach" in calibration:
-                ends = ConformalPIT.from_arrays(calibration).levels()[i]
-                low, high = quantile_at(LEVELS, q[:, i], ends).T
-                columns |= {f"{name}_lo": low, f"{name}_hi": high}
+            # levels between the stored ones: before the transform, where a posterior is closest to a Gaussian
+            at = (0.5, 0.16, 0.84, *(() if ends is None else ends[i]))
+            middle, low, high, *interval = self._one(i, quantile_at(LEVELS, z[:, i], at)).T
+            columns |= {name: middle, f"{name}_p16": low, f"{name}_p84": high}
+            columns[f"{name}_quantiles"] = y[:, i].astype(np.float32)
+            if interval:
+                columns |= {f"{name}_lo": interval[0], f"{name}_hi": interval[1]}
         return columns
 
     def outputs(self) -> Mapping[str, Output]:
@@ -274,8 +281,8 @@ class Regress(Task):
         if has.sum() < 20:
             return None
         q = self._quantiles(head, outputs[torch.from_numpy(has)])
-        y = self.truth(sample.truth)[has]
-        u = np.stack([pit_quantiles(LEVELS, q[:, i], y[:, i]) for i in range(len(self.names))], axis=1)
+        z = self.standard(sample)[0].double().numpy()[has]
+        u = np.stack([pit_quantiles(LEVELS, q[:, i], z[:, i]) for i in range(len(self.names))], axis=1)
         return ConformalPIT.fit(u, level).arrays()
 
 
