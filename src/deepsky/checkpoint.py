@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import signal
 from collections.abc import Iterator
@@ -9,19 +10,28 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
 from deepsky.errors import InputError
 from deepsky.io import atomic_write
 
+HEAD = b"deepsky checkpoint "  # then the payload's SHA-256 and a line's end
+
 
 def save(path: Path, state: dict[str, Any]) -> None:
     """Write `state` (tensors and literals) so that a kill at any moment leaves the last whole checkpoint."""
     held = io.BytesIO()
     torch.save(state, held)
-    atomic_write(path, held.getvalue())
+    data = held.getbuffer()
+    digest = hashlib.sha256(data).hexdigest().encode()
+
+    def write(file: BinaryIO) -> None:
+        file.write(HEAD + digest + b"\n")
+        file.write(data)
+
+    atomic_write(path, write)
 
 
 def load(path: Path) -> dict[str, Any] | None:
@@ -29,19 +39,20 @@ def load(path: Path) -> dict[str, Any] | None:
 
     Raises
     ------
-    InputError : the file cannot be read.
+    InputError : the file was altered, or cannot be read.
     """
     if not path.exists():
         return None
+    fix = f"delete {path.name} to start this run again"
+    head, _, data = path.read_bytes().partition(b"\n")
+    found = hashlib.sha256(data).hexdigest()
+    if head != HEAD + found.encode():  # torch reads an altered number without a word
+        raise InputError("the checkpoint was altered after it was written", file=path, found=found[:16],
+                         expected=head.removeprefix(HEAD)[:16].decode(errors="replace"), fix=fix)  # fmt: skip
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        state: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises half a dozen kinds, all of which mean the same here
-        raise InputError(
-            "the checkpoint cannot be read",
-            file=path,
-            found=str(error)[:200],
-            fix=f"delete {path.name} to start this run again",
-        ) from error
+        raise InputError("the checkpoint cannot be read", file=path, found=str(error)[:200], fix=fix) from error
     return state
 
 
