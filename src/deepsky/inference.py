@@ -19,7 +19,7 @@ from deepsky.errors import Incomplete, InputError
 from deepsky.io import LOCK, TEMPORARY, atomic_write, lock_folder, read_json, write_json
 from deepsky.model import Model
 from deepsky.progress import Progress
-from deepsky.survey import Survey, Tile
+from deepsky.survey import Survey, Tile, release
 
 DOMAIN_LEVEL = 0.001
 FAR = 2.0  # times the distance of the farthest object of the validation fold
@@ -242,6 +242,7 @@ def _tile(
             rows = {n: v[kept] for n, v in children[1].items()}
             below.append(_child_table(survey, at, children[0][kept], rows))
         progress.update(progress.done + len(at), len(at))
+    release()  # this tile is not read again, and the process shall not grow with the survey
     table = pa.table(
         {
             "id": survey.index["id"].take(positions),

@@ -49,6 +49,11 @@ def _memory_map(path: str, stamp: tuple[int, int]) -> np.ndarray:
     return np.asarray(np.load(path, mmap_mode="r"))
 
 
+def release() -> None:
+    """Let go of all arrays that are mapped into memory: what was read counts no longer as this process's memory."""
+    _memory_map.cache_clear()
+
+
 @dataclass(frozen=True, eq=False)
 class _Places:
     """Where the rows of a batch lie: for each tile its folder, which of the batch it holds, and their rows in it."""
