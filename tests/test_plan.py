@@ -33,8 +33,8 @@ def quick(survey, **options):
 
 SETTINGS = {
     "seed": 0, "batch": 32, "optimiser": "adamw", "lr": 1e-3, "weight_decay": 0.0, "momentum": 0.9, "l1": 0.0,
-    "l2": 0.0, "schedule": "cosine", "warmup": 0.0, "ema": 0.0, "clip": 1.0, "patience": 0, "augment": "", "balance": False,
-    "level": 0.9,
+    "l2": 0.0, "schedule": "cosine", "warmup": 0.0, "ema": 0.0, "clip": 1.0, "patience": 0, "augment": "",
+    "balance": False, "level": 0.9,
 }  # fmt: skip
 
 

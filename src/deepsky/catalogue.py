@@ -154,6 +154,7 @@ class Catalogue:
         InputError : an ending that is none of these.
         """
         path = Path(path)
+        ending = check_name(path)
         kinds = {
             ".parquet": Catalogue._parquet,
             ".fits": Catalogue._fits,
@@ -162,9 +163,6 @@ class Catalogue:
             ".csv": Catalogue._csv,
             ".ecsv": Catalogue._ecsv,
         }
-        ending = path.suffix.lower()
-        if ending not in kinds:
-            raise InputError("no such catalogue format", file=path, found=path.suffix or "(none)", known=kinds)
         kinds[ending](self, path)
         if ending in {".parquet", ".csv", ".ecsv"}:
             for _, below in list(self._own())[1:]:
@@ -284,6 +282,22 @@ class Catalogue:
 
 def _ascii(text: str) -> str:
     return text.encode("ascii", "backslashreplace").decode()
+
+
+ENDINGS = (".parquet", ".fits", ".vot", ".xml", ".csv", ".ecsv")
+
+
+def check_name(path: Path) -> str:
+    """The ending by which `Catalogue.write` knows the format.
+
+    Raises
+    ------
+    InputError : an ending that is none of these.
+    """
+    ending = path.suffix.lower()
+    if ending not in ENDINGS:
+        raise InputError("no such catalogue format", file=path, found=path.suffix or "(none)", known=ENDINGS)
+    return ending
 
 
 def described(table: pa.Table, meta: Mapping[str, Meta], provenance: Mapping[str, Any]) -> pa.Table:
