@@ -30,6 +30,7 @@ from deepsky import normalise, plan, registry, training
 from deepsky.augment import Augmentation
 from deepsky.inference import predict
 from deepsky.metrics.intervals import paired_difference
+from deepsky.model import Model
 from deepsky.order import Order
 from deepsky.survey import Survey
 from deepsky.tasks.classify import Classify
@@ -68,7 +69,7 @@ def run(quick: bool, folder: Path) -> list[Row]:
     return [*rows, _accuracy(folder / "hard", quick, dtype)]
 
 
-def _train(whole: Survey, steps: int, seed: int, precision: str) -> training.Model:
+def _train(whole: Survey, steps: int, seed: int, precision: str) -> Model:
     return training.train(
         Classify("shape"), whole, network=NETWORK, steps=steps, batch=BATCH, seed=seed, precision=precision,
         augment="dihedral", baseline=None, quiet=True,
