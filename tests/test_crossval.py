@@ -208,3 +208,17 @@ def test_the_classical_baselines_answer_out_of_fold_too_and_both_are_judged(surv
     assert {"ours", "classical", "constant"} <= set(report.questions["shape"].figures)
     assert made.provenance["prior"] == pytest.approx({"long": 0.5, "round": 0.5}, abs=0.06)
     assert json.loads((tmp_path / "c" / "manifest.json").read_text())["rows"] == len(survey)
+
+
+def test_sets_of_a_fold_that_was_not_calibrated_are_not_taken_for_empty(survey):
+    """Half a column of conformal sets would read as sets that hold nothing."""
+    few = survey.select(np.arange(70), "few")
+    number = np.arange(70, dtype=np.uint64)
+    few = few.with_columns({"group": pa.array(number)}, {})
+    made = quick(few, k=2)
+    counts = [(made.column("cv_fold") == f).sum() for f in (0, 1)]
+    assert sum(counts) == 70 and not any(n.startswith("in_set_") for n in made.names)
+    assert not np.isnan(made.column("p_long")).any()
+    calibrated = quick(survey, k=4)
+    assert "in_set_long" in calibrated.names
+    assert not calibrated._column("in_set_long")[1].any()

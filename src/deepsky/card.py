@@ -24,7 +24,7 @@ def card(model: Model) -> str:
         "| | |",
         "|---|---|",
         f"| model | `{model.hash}` |",
-        f"| parameters | {sum(p.numel() for p in model.module.parameters()):,} |",
+        f"| parameters | {model.size:,} |",
         *(f"| objects, {fold} | {objects[fold]:,} |" for fold in FOLDS if fold in objects),
         f"| calibrated on | {provenance.get('calibration', 'not calibrated')} |",
         f"| precision | {contract.dtype} |",

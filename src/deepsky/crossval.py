@@ -130,6 +130,9 @@ def _joined(parts: list[Catalogue], objects: int, k: int, repeats: int) -> Catal
     provenance.pop("selection")
     below = [part.children for part in parts if part.children is not None]
     table = pa.concat_tables([part.table for part in parts], promote_options="default")
+    told = [{c for c in part.names if c.startswith("in_set_") or c.endswith(("_lo", "_hi"))} for part in parts]
+    if not all(told):  # a fold with too few objects to calibrate: half a column of sets would read as empty sets
+        table = table.drop_columns(sorted(set().union(*told)))
     return Catalogue(meta, provenance, held=table, children=pa.concat_tables(below) if below else None)
 
 

@@ -99,6 +99,12 @@ class Model:
         }
 
     @property
+    def size(self) -> int:
+        """Learnt numbers; of a classical family, those of its arrays."""
+        learnt = sum(p.numel() for p in self.module.parameters())
+        return learnt or sum(v.numel() for v in self.module.state_dict().values())
+
+    @property
     def hash(self) -> str:
         """Of all that decides an answer (configuration, weights, calibration, domain): what a catalogue names."""
         made = hashlib.sha256(json.dumps(self.config(), sort_keys=True).encode())
@@ -153,9 +159,8 @@ class Model:
         return replace(self, path=path)
 
     def __repr__(self) -> str:
-        size = sum(p.numel() for p in self.module.parameters())
         targets = ", ".join(self.task.targets)
-        return f"<Model {self.network.name} for {self.task.name} of {targets}: {size:,} parameters, {self.hash}>"
+        return f"<Model {self.network.name} for {self.task.name} of {targets}: {self.size:,} parameters, {self.hash}>"
 
 
 NEEDED = ("model.json", "weights.safetensors", "calibration.safetensors", "history.jsonl")

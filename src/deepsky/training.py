@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import math
 import time
 from collections.abc import Mapping
@@ -30,6 +31,7 @@ from deepsky.survey import Survey
 from deepsky.task import Score, Step, Task
 
 CHECKPOINT_SECONDS = 60.0
+logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it tells the precision of every run on stderr
 
 
 def train(

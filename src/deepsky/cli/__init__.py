@@ -22,15 +22,14 @@ app.registered_commands.sort(key=lambda c: FLOW.index(getattr(c.callback, "__mod
 
 def main() -> None:
     """Run the command line; exit codes: 0, 1 (user error), 2 (work remains), 130 (cancelled)."""
+    code: object = 0
     try:
-        app(standalone_mode=False)
+        code = app(standalone_mode=False, prog_name="deepsky")  # a command returns None: a number is typer's exit code
         sys.stdout.flush()
     except DeepskyError as error:
         _fail(f"deepsky: {error}", error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         _fail("deepsky: cancelled", 130)
-    except typer.Exit as error:
-        raise SystemExit(error.exit_code) from None
     except BrokenPipeError:  # whoever read our output has seen enough; what is left must not raise at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(0) from None
@@ -41,6 +40,10 @@ def main() -> None:
             error.show()  # type: ignore[attr-defined]
             raise SystemExit(1) from None
         raise
+    if code == 130:
+        _fail("deepsky: cancelled", 130)
+    if isinstance(code, int) and code:
+        raise SystemExit(code)
 
 
 def _fail(words: str, code: int) -> None:

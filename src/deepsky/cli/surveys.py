@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from deepsky.cli.options import ANY, Extra, IdColumn, Labels, Set, To, app, examples, more, names, open_survey
 
 Catalogue = Annotated[Path | None, typer.Option(help="source table, for full frames")]
+
+
+def _named(options: dict[str, Any]) -> dict[str, Any]:
+    """Bands told as g,r,i are three names."""
+    bands = options.get("bands")
+    return {**options, "bands": names(bands)} if isinstance(bands, str) else options
 
 
 @app.command(epilog=examples("look cutouts/ --labels labels.csv", "look galaxy.fits --set bands=g,r,i"))
@@ -23,7 +29,7 @@ def look(
     """Say in seconds what was understood of PATH. Draws a contact sheet, and ingests nothing."""
     from deepsky.look import look as run
 
-    options = more(sets, run, ANY)
+    options = _named(more(sets, run, ANY))
     if catalogue is not None:
         options["catalogue"] = catalogue
     typer.echo(run(path, labels=labels, to=to, **options))
@@ -84,7 +90,7 @@ def ingest(
         "bands": names(bands) or None,
     }
     options = {"workers": workers, "extra_labels": extra_labels, "max_rejected": max_rejected}
-    options |= {k: v for k, v in given.items() if v is not None} | more(sets, run, ANY)
+    options |= {k: v for k, v in given.items() if v is not None} | _named(more(sets, run, ANY))
     typer.echo(run(source, to, labels=labels, **options))
 
 

@@ -1,0 +1,361 @@
+"""The command line: every command end to end, exit codes, errors in words, help with examples."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.table import Table
+from PIL import Image
+from tests import made_up
+from tests.conftest import ROOT
+
+import deepsky
+from deepsky import cli
+from deepsky.catalogue import Catalogue
+from deepsky.cli.options import more, shares, words
+from deepsky.errors import Incomplete, InputError
+from deepsky.model import load
+from deepsky.survey import Survey
+from deepsky.training import train
+
+COMMANDS = ["look", "list", "check", "ingest", "split", "label", "train", "crossval", "predict", "evaluate", "compare",
+            "run", "demo"]  # fmt: skip
+QUICK = [
+    "--network",
+    "mlp",
+    "--network-set",
+    "hidden=(8,)",
+    "--set",
+    "steps=6",
+    "--set",
+    "precision=float32",
+    "--quiet",
+]
+
+
+@pytest.fixture
+def deepsky_(capsys, monkeypatch, tmp_path):
+    """Run a command in this process, in a folder of its own: its exit code, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DEEPSKY_CACHE", str(tmp_path / "cache"))
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["deepsky", *map(str, arguments)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = end.code or 0
+        out, err = capsys.readouterr()
+        assert "Traceback" not in out + err
+        return code, out, err
+
+    yield run
+    monkeypatch.chdir(ROOT)
+
+
+def good(found):
+    code, out, err = found
+    assert code == 0, err
+    return out
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """120 JPEGs in two folders named after their classes, and a table with the same labels by id."""
+    folder = tmp_path_factory.mktemp("cli")
+    sample = made_up.blobs(120, bands=("r", "g", "b"))
+    flux = np.clip(sample.observations["image"].flux.numpy() * 8 + 20, 0, 255).astype(np.uint8)
+    names = ("long", "round")
+    kind = [names[i] for i in sample.truth["shape"].value.tolist()]
+    for name, word, image in zip(sample.id, kind, flux, strict=True):
+        place = folder / "pictures" / word
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0))).save(place / f"{name}.jpg", quality=95)
+    width = sample.truth["width"].value.numpy()
+    lines = [f"{i},{k},{w}" for i, k, w in zip(sample.id, kind, width, strict=True)]
+    (folder / "labels.csv").write_text("\n".join(["id,kind,width", *lines]) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def survey(tmp_path_factory):
+    return made_up.survey(tmp_path_factory.mktemp("cli") / "blobs", n=260)
+
+
+@pytest.fixture(scope="module")
+def model(survey, tmp_path_factory):
+    return train(__import__("deepsky.tasks").tasks.Classify("shape"), survey, network="mlp", settings={"hidden": (8,)},
+                 steps=6, baseline="logistic", to=tmp_path_factory.mktemp("cli") / "model", quiet=True)  # fmt: skip
+
+
+# -- end to end -----------------------------------------------------------------------------------------------------
+@pytest.mark.slow
+def test_a_folder_of_pictures_becomes_a_model_a_report_and_a_catalogue(deepsky_, pictures, tmp_path):
+    out = good(deepsky_("look", pictures / "pictures"))
+    assert "120 objects" in out and "long 60, round 60" in out and (tmp_path / "look.png").stat().st_size > 1000
+
+    out = good(deepsky_("ingest", pictures / "pictures", "--to", "s", "--workers", 0))
+    assert "120 objects" in out and len(Survey.load("s")) == 120
+
+    before = Survey.load("s").column("fold").tolist()
+    out = good(deepsky_("split", "s", "--seed", 3))
+    assert "near-duplicate: none across folds" in out
+    assert Survey.load("s").column("fold").tolist() != before
+
+    out = good(deepsky_("label", "s", pictures / "labels.csv", "--labeller", "me"))
+    assert "labels version 2" in out and {"kind", "width"} <= set(Survey.load("s").schema.columns)
+
+    out = good(deepsky_("check", "s"))
+    assert "classes of class" in out and (tmp_path / "check.png").exists()
+
+    out = good(deepsky_("train", "s", "--to", "m", "--target", "class", *QUICK))
+    assert "<Model mlp for classify of class" in out and load("m").task.classes == ("long", "round")
+    good(deepsky_("train", "s", "--to", "m2", "--target", "kind", "--network", "logistic", "--network-set",
+                  "features=shape", "--quiet"))  # fmt: skip
+    good(deepsky_("train", "s", "--to", "m3", "--target", "width", "--task", "regress", "--task-set",
+                  "density=gaussian", "--task-set", "log=width", *QUICK))  # fmt: skip
+    assert load("m3").task.log == ("width",) and load("m3").task.density == "gaussian"
+
+    out = good(deepsky_("evaluate", "m", "s"))
+    assert "AUROC" in out and Path("m/report/report.html").stat().st_size > 1000
+    figures = json.loads(Path("m/report/report.json").read_text())
+    assert figures["objects"] == len(Survey.load("s").fold("test"))
+    assert "sigma_NMAD" in good(deepsky_("evaluate", "m3", "s", "--slice", "width > 2.2", "--to", "r3"))
+
+    out = good(deepsky_("predict", "m", "s", "--to", "c", "--write", "x.fits", "--write", "x.vot", "--prevalence",
+                        "long=0.01"))  # fmt: skip
+    assert "x.fits" in out and "<Catalogue: 120 objects" in out
+    table = Table.read("x.fits")
+    assert len(table) == 120 and table["p_long"].max() < 1 and table["ra"].unit == "deg"
+    assert Catalogue.read("c").provenance["prior"] == pytest.approx({"long": 0.01, "round": 0.99})
+
+    good(deepsky_("train", "s", "--to", "m4", "--target", "class", "--network", "constant", "--quiet"))
+    out = good(deepsky_("compare", "m", "m4", "s", "--to", "cmp"))
+    assert "first: mlp" in out and "second: constant" in out and Path("cmp/report.html").exists()
+
+
+@pytest.mark.slow
+def test_cross_validation_ends_in_a_catalogue_and_a_report_with_the_classical_baseline(deepsky_, survey):
+    out = good(deepsky_("crossval", survey.path, "--target", "shape", "--k", 2, "--to", "cv", *QUICK, "--set",
+                        "baseline=logistic"))  # fmt: skip
+    assert "classical: logistic" in out and "260 of 260 objects" in out
+    assert len(Catalogue.read("cv")) == 260 and Path("cv/report.html").exists()
+    assert good(deepsky_("crossval", survey.path, "--target", "shape", "--k", 2, "--to", "cv", *QUICK, "--set",
+                         "baseline=logistic")) == out  # fmt: skip
+    code, _, err = deepsky_("crossval", survey.path, "--target", "shape", "--k", 3, "--to", "cv", *QUICK)
+    assert code == 1 and "another" in err
+
+
+def test_a_run_is_repeated_from_its_file(deepsky_, survey):
+    good(deepsky_("train", survey.path, "--to", "m", "--target", "shape", *QUICK, "--set", "baseline=None"))
+    again = good(deepsky_("train", "--from", "m/run.json", "--to", "again", "--quiet"))
+    assert load("m").hash == load("again").hash and load("m").hash in again
+    good(deepsky_("train", survey.path, "--from", "m", "--to", "third", "--quiet"))
+    assert load("third").hash == load("m").hash
+    code, _, err = deepsky_("train", "--from", "m/run.json", "--to", "x", "--batch", 3, "--task", "regress")
+    assert code == 1 and "batch" in err and "task" in err and "leave these options out" in err
+    code, _, err = deepsky_("train", "--from", "m/model.json", "--to", "x")
+    assert code == 1 and "unknown keys" in err
+
+
+def test_a_model_with_a_network_of_the_users_own_needs_trust(deepsky_, survey, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        '"""A network."""\nfrom torch import nn\n\n\nclass Own(nn.Sequential):\n    features = 2\n\n\n'
+        "def build(channels, size, *, width=2):\n"
+        "    return Own(nn.Flatten(), nn.Linear(channels * size[0] * size[1], width))\n"
+    )
+    good(deepsky_("train", survey.path, "--to", "m", "--target", "shape", "--network", "./mine.py", "--set", "steps=3",
+                  "--set", "baseline=None", "--quiet"))  # fmt: skip
+    code, _, err = deepsky_("predict", "m", survey.path, "--to", "c")
+    assert code == 1 and "a file of its own" in err and "--trust" in err
+    good(deepsky_("predict", "m", survey.path, "--to", "c", "--trust", "./mine.py", "--fold", "test"))
+    assert len(Catalogue.read("c")) == len(survey.fold("test"))
+    good(deepsky_("evaluate", "m", survey.path, "--trust", "./mine.py", "--to", "r"))
+
+
+def test_list_names_everything_with_a_line(deepsky_):
+    out = good(deepsky_("list"))
+    for word in ("recipes", "lens-ground", "classify", "resnet", "random-forest", "fits-cutouts", "dihedral"):
+        assert word in out
+    assert all(len(line.split(maxsplit=1)) == 2 for line in out.splitlines() if line.startswith("  "))
+
+
+# -- help -----------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_help_says_what_it_is_for_with_an_example(deepsky_, command):
+    out = good(deepsky_(command, "--help"))
+    assert f"Usage: deepsky {command}" in out and f"  deepsky {command}" in out.split("Examples:")[1]
+    for line in out.split("Examples:")[1].strip().splitlines():  # the examples are real: every option exists
+        for word in line.split():
+            if word.startswith("--"):
+                assert word in out.split("Examples:")[0], word
+
+
+def test_there_are_no_other_commands_and_each_is_described_whole(deepsky_):
+    out = good(deepsky_("--help"))
+    lines = out.split("Commands:")[1].strip().splitlines()
+    assert [line.split()[0] for line in lines] == COMMANDS
+    assert not [line for line in lines if line.rstrip().endswith("...")]
+    assert deepsky.__version__ in good(deepsky_("--version"))
+
+
+def test_help_is_there_at_once():
+    """Less than half a second of processor time, and nothing heavy imported."""
+    code = ("import resource, sys; sys.argv = ['deepsky', '--help']\nfrom deepsky.cli import main\n"
+            "try: main()\nexcept SystemExit: pass\nu = resource.getrusage(resource.RUSAGE_SELF)\n"
+            "heavy = [m for m in ('torch', 'numpy', 'astropy', 'pyarrow', 'sklearn') if m in sys.modules]\n"
+            "print('SECONDS', u.ru_utime + u.ru_stime, *heavy)")  # fmt: skip
+    found = []
+    for _ in range(3):
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        _, seconds, *heavy = done.stdout.splitlines()[-1].split()
+        assert not heavy and "Commands:" in done.stdout
+        found.append(float(seconds))
+    assert min(found) < 0.5
+
+
+# -- errors -----------------------------------------------------------------------------------------------------------
+def test_errors_are_words_on_stderr_with_exit_code_one(deepsky_, survey, model, tmp_path):
+    (tmp_path / "text.txt").write_text("no survey")
+    (tmp_path / "blocked").write_text("a file where a folder should be")
+    for arguments, expected in (
+        (("look", "nothing"), "there is no such file or folder"),
+        (("check", "nothing"), "there is no such file or folder"),
+        (("ingest", "nothing", "--to", "s"), "there is no such file or folder"),
+        (("split", "text.txt"), "text.txt"),
+        (("label", survey.path, "nothing.csv"), "nothing.csv"),
+        (("train", survey.path, "--to", "m"), "known: e, offset, shape, width"),
+        (("train", "--to", "m"), "no survey is named"),
+        (("train", survey.path, "--to", "m", "--target", "shap"), "did you mean 'shape'"),
+        (("train", survey.path, "--to", "m", "--target", "shape", "--task", "clasify"), "did you mean 'classify'"),
+        (("train", survey.path, "--to", "m", "--target", "shape", "--network", "resnt"), "did you mean 'resnet'"),
+        (("train", survey.path, "--to", "m", "--target", "shape", "--set", "ephocs=3"), "did you mean 'epochs'"),
+        (("train", survey.path, "--to", "m", "--target", "shape", "--set", "epochs"), "--set takes key=value"),
+        (("train", survey.path, "--to", "m", "--target", "shape", "--network-set", "widht=3"), "did you mean 'width'"),
+        (("train", survey.path, "--to", "m", "--target", "shape", "--task-set", "weight=a"), "did you mean 'weights'"),
+        (("train", survey.path, "--to", "blocked", "--target", "shape"), "a file stands"),
+        (("crossval", survey.path, "--to", "cv", "--target", "shape", "--k", "1"), "two folds or more"),
+        (("predict", "nothing", survey.path, "--to", "c"), "not a model"),
+        (("predict", model.path, "nothing", "--to", "c"), "there is no such file or folder"),
+        (("predict", model.path, survey.path, "--to", "c", "--write", "x.docx"), "no such catalogue format"),
+        (("predict", model.path, survey.path, "--to", "c", "--prevalence", "lens=0.1"), "known: long, round"),
+        (("predict", model.path, survey.path, "--to", "c", "--prevalence", "long"), "--prevalence takes CLASS=SHARE"),
+        (("predict", model.path, survey.path, "--to", "c", "--set", "bach=3"), "did you mean 'batch'"),
+        (("evaluate", model.path, survey.path, "--fold", "tset"), "did you mean 'test'"),
+        (("evaluate", model.path, survey.path, "--slice", "mag >"), "mag >"),
+        (("evaluate", model.path, survey.path, "--by", "magnitude"), "magnitude"),
+        (("compare", model.path, "nothing", survey.path), "not a model"),
+        (("run", "lens-grond"), "did you mean 'lens-ground'"),
+    ):  # fmt: skip
+        code, out, err = deepsky_(*arguments)
+        assert code == 1 and err.startswith("deepsky: ") and expected in err, (arguments, out, err)
+        assert not out
+    assert not Path("m").exists() and not Path("c").exists()
+
+
+def test_mistakes_in_the_command_itself_are_explained_with_exit_code_one(deepsky_):
+    for arguments, expected in (
+        (("trian",), "Did you mean 'train'"), (("train", "--no-such-thing"), "No such option"),
+        (("look",), "Missing argument"), (("ingest", "x"), "--to"), ((), "Commands:"),
+        (("train", "x", "--to", "m", "--epochs", "many"), "Invalid value for '--epochs'"),
+    ):  # fmt: skip
+        code, out, err = deepsky_(*arguments)
+        assert code == 1 and expected in out + err, (arguments, out, err)
+
+
+def test_unfinished_work_has_exit_code_two(deepsky_, survey, model, monkeypatch):
+    def stopped(*arguments, **options):
+        raise Incomplete("tiles are missing")
+
+    monkeypatch.setattr("deepsky.inference.predict", stopped)
+    code, _, err = deepsky_("predict", model.path, survey.path, "--to", "c")
+    assert code == 2 and err == "deepsky: tiles are missing\n"
+
+
+def test_what_the_system_refuses_is_said_without_a_traceback(deepsky_, survey, model, monkeypatch):
+    def refused(*arguments, **options):
+        raise PermissionError(13, "Permission denied", "/root/x")
+
+    monkeypatch.setattr("deepsky.inference.predict", refused)
+    code, _, err = deepsky_("predict", model.path, survey.path, "--to", "c")
+    assert code == 1 and err == "deepsky: /root/x: Permission denied\n"
+
+
+def test_a_mistake_of_ours_shows_its_traceback(deepsky_, survey, model, monkeypatch):
+    monkeypatch.setattr("deepsky.inference.predict", lambda *a, **k: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        deepsky_("predict", model.path, survey.path, "--to", "c")
+
+
+# -- in a process of its own ----------------------------------------------------------------------------------------
+def process(*arguments, **options):
+    command = [sys.executable, "-m", "deepsky", *map(str, arguments)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, **options
+    )
+
+
+@pytest.mark.slow
+def test_ctrl_c_keeps_what_was_trained_and_the_same_command_goes_on(survey, tmp_path):
+    command = ["train", survey.path, "--to", tmp_path / "m", "--target", "shape", "--network", "mlp"]
+    command += ["--network-set", "hidden=(8,)", "--set", "steps=100000", "--set", "baseline=None"]
+    with process(*command) as child:
+        while child.poll() is None and not (tmp_path / "m" / "run.json").exists():
+            time.sleep(0.02)
+        time.sleep(1.0)
+        child.send_signal(signal.SIGINT)
+        out, err = child.communicate()
+    assert child.returncode == 2, err
+    assert "stopped by SIGINT at step" in err and "the same command goes on" in err and "Traceback" not in err
+    assert not out  # results go to stdout, and there is none
+    assert (tmp_path / "m" / "checkpoint.pt").exists()
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_a_prediction_cancels(survey, model, tmp_path):
+    slow = ("import time, sys\nfrom deepsky import inference\nreal = inference._tile\n"
+            "def slowly(*a):\n    open(sys.argv[-1], 'w').close(); time.sleep(60); return real(*a)\n"
+            f"inference._tile = slowly\nsys.argv = ['deepsky', 'predict', {str(model.path)!r}, {str(survey.path)!r}, "
+            f"'--to', {str(tmp_path / 'c')!r}, '--set', 'batch=64', '--write', {str(tmp_path / 'mark.csv')!r}]\n"
+            "from deepsky.cli import main\nmain()\n")  # fmt: skip
+    with subprocess.Popen([sys.executable, "-c", slow], cwd=ROOT, stderr=subprocess.PIPE, text=True) as child:
+        while child.poll() is None and not (tmp_path / "mark.csv").exists():
+            time.sleep(0.02)
+        child.send_signal(signal.SIGINT)
+        err = child.communicate()[1]
+    assert child.returncode == 130 and "deepsky: cancelled" in err and "Traceback" not in err
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    with process("list") as child:
+        child.stdout.read(10)
+        child.stdout.close()
+        err = child.stderr.read()
+    assert not err and child.returncode in (0, 1)
+
+
+# -- words ------------------------------------------------------------------------------------------------------------
+def test_words_are_literals_where_they_can_be_and_text_elsewhere():
+    found = words(["a=3", "b=0.5", "c=None", "d=(1, 2)", "e=dihedral,shift=1", "f=True", "g=", "h-i=x y"])
+    assert found == {
+        "a": 3,
+        "b": 0.5,
+        "c": None,
+        "d": (1, 2),
+        "e": "dihedral,shift=1",
+        "f": True,
+        "g": "",
+        "h_i": "x y",
+    }
+    assert shares(["strong-lens=0.01", "a=b=0.2"]) == {"strong-lens": 0.01, "a=b": 0.2} and shares([]) is None
+    with pytest.raises(InputError, match="no such argument") as error:
+        more(["netwrok=mlp"], train)
+    assert "network, settings, seed" in str(error.value) and "survey" not in str(error.value).split("known:")[1]
