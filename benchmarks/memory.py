@@ -8,7 +8,7 @@ growth a part cannot be helped, since the index (names, positions, columns) is i
 from __future__ import annotations
 
 import json
-import resource
+import os
 import subprocess
 import sys
 import threading
@@ -75,13 +75,22 @@ def write_files(folder: Path, n: int) -> None:
 # -- in a process of its own --------------------------------------------------------------------------------------
 @contextmanager
 def _watched() -> Iterator[dict[str, float]]:
-    """Note the largest resident set [MB] of this process or a child, and the largest part of it that is its own."""
-    found, stop = {"anonymous": 0.0}, threading.Event()
+    """Note the largest resident set [MB] of this process and of each child, and the largest part that is its own.
+
+    From /proc and not from getrusage: there a process begins with the peak of the one that started it.
+    """
+    found, stop = {"own": 0.0, "children": 0.0, "anonymous": 0.0}, threading.Event()
+    me = os.getpid()
 
     def look() -> None:
         while not stop.wait(0.02):
-            words = Path("/proc/self/status").read_text().partition("RssAnon:")[2].split()
-            found["anonymous"] = max(found["anonymous"], int(words[0]) / 1024)
+            note()
+
+    def note() -> None:
+        found["own"] = max(found["own"], _status(me, "VmHWM"))
+        found["anonymous"] = max(found["anonymous"], _status(me, "RssAnon"))
+        for child in Path(f"/proc/{me}/task/{me}/children").read_text().split():
+            found["children"] = max(found["children"], _status(int(child), "VmHWM"))
 
     thread = threading.Thread(target=look)
     thread.start()
@@ -90,9 +99,18 @@ def _watched() -> Iterator[dict[str, float]]:
     finally:
         stop.set()
         thread.join()
-        who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-        found["own"], found["children"] = (resource.getrusage(w).ru_maxrss / 1024 for w in who)
+        note()
         found["peak"] = max(found["own"], found["children"])
+
+
+def _status(process: int, name: str) -> float:
+    """A figure of /proc/PID/status [MB]; 0 for a process that has just ended."""
+    try:
+        text = Path(f"/proc/{process}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
+    words = text.partition(f"{name}:")[2].split()
+    return int(words[0]) / 1024 if words else 0.0
 
 
 def _main(what: str, folder: Path, n: int) -> None:
