@@ -370,3 +370,17 @@ def test_every_classical_family_writes_its_run_too(survey, tmp_path):
     run = Run.read(tmp_path / "model" / "run.json")
     assert run.steps == 0 and run.network["name"] == "constant" and "constant" in registry.names("baselines")
     assert json.loads((tmp_path / "model" / "checksums.json").read_text())["run.json"]
+
+
+# -- which folds ------------------------------------------------------------------------------------------------------
+def test_a_selection_trains_stops_and_calibrates_on_its_own_objects(survey):
+    """A model for wide objects must not be calibrated on narrow ones."""
+    wide = survey.where("width > 2.5")
+    model = quick(wide)
+    expected = {n: int((wide.column("fold") == n).sum()) for n in ("train", "valid", "calib")}
+    assert model.provenance["objects"] == expected
+    alone = quick(survey.fold("train"))  # a training fold alone takes the others from the whole
+    assert alone.provenance["objects"]["valid"] == len(survey.fold("valid"))
+    for wrong in (survey.fold("test"), survey.fold("valid")):
+        with pytest.raises(InputError, match="training on objects of another fold"):
+            quick(wrong)

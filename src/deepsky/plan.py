@@ -145,7 +145,7 @@ def precision(wanted: str, image: bool) -> str:
         return names[wanted]
     if not image:  # small matrices gain nothing and lose digits
         return "float32"
-    if torch.cuda.is_available():
+    if device() == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
     return "bfloat16" if processor_flags() & {"avx512_bf16", "amx_bf16"} else "float32"
 
@@ -186,8 +186,16 @@ def call(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return cast(dict[str, Any], literal({"survey": str(arguments["survey"].path), **kept}))
 
 
+def device() -> str:
+    """ "cuda" where there is one, else "cpu": other accelerators have no float64, in which positions are kept."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def memory_available() -> int:
-    """Bytes that this process may still take: what is free, or what its control group allows if that is less."""
+    """Bytes that this process may still take: what is free, or what its control group allows if that is less; with a
+    GPU, what is free on it."""
+    if device() == "cuda":
+        return int(torch.cuda.mem_get_info()[0])
     found = []
     info = Path("/proc/meminfo")
     if info.exists():
@@ -242,15 +250,17 @@ def check_memory(module: nn.Module, sample: Sample, batch: int) -> int:
 
 def seconds_a_step(task: Task, module: nn.Module, sample: Sample, dtype: str) -> float:
     """Measured on a copy, so that the run itself is untouched: the median of three after one to warm up."""
-    twin, steps = copy.deepcopy(module).train(), task.steps()
-    times = []
+    kind, steps = device(), task.steps()
+    twin, here, times = copy.deepcopy(module).to(kind).train(), sample.to(kind), []
     for _ in range(4):
         start = time.perf_counter()
         for step in steps:
             for _ in range(step.updates):
-                with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == "bfloat16"):
-                    loss = step.loss(twin, sample, torch.Generator().manual_seed(0)).mean()
+                with torch.autocast(kind, dtype=torch.bfloat16, enabled=dtype == "bfloat16"):
+                    loss = step.loss(twin, here, torch.Generator(kind).manual_seed(0)).mean()
                 loss.backward()  # type: ignore[no-untyped-call]
+        if kind == "cuda":
+            torch.cuda.synchronize()
         times.append(time.perf_counter() - start)
     return float(np.median(times[1:]))
 

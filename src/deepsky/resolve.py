@@ -16,21 +16,27 @@ from deepsky.tasks.classify import Classify
 
 
 def folds(survey: Survey) -> dict[str, Survey]:
-    """The folds by name, from a survey or from its training fold."""
-    whole = survey if survey.whole is None else survey.whole
-    if "fold" not in whole.index.column_names:
+    """The folds by name, from a survey, from a selection that holds several, or from a training fold.
+
+    Raises
+    ------
+    InputError : no folds, no training fold among them, or no validation fold.
+    """
+    if "fold" not in survey.index.column_names:
         raise InputError("this survey has no folds", file=survey.path, fix=f"deepsky split {survey.path}")
-    names = set(map(str, whole.column("fold")))
-    train = survey if survey.whole is not None else whole.fold("train")
-    strangers = set(map(str, train.column("fold"))) - {"train"}
-    if strangers:
+    here = set(map(str, survey.column("fold")))
+    if "train" not in here:
         raise InputError(
             "training on objects of another fold",
             file=survey.path,
-            found=", ".join(sorted(strangers)),
+            found=", ".join(sorted(here)),
             expected="train",
             fix='pass the survey, or survey.fold("train")',
         )
+    # a training fold alone takes its valid and calib from the whole; a selection of several folds has its own
+    whole = survey.whole if survey.whole is not None and here == {"train"} else survey
+    names = set(map(str, whole.column("fold")))
+    train = survey if here == {"train"} else whole.fold("train")
     folds = {"train": train}
     folds.update({n: whole.fold(n) for n in ("valid", "calib") if n in names})
     if "valid" not in folds:

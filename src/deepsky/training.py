@@ -220,7 +220,7 @@ def _loop(
 ) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
     """The loop: from the last checkpoint, if there is one, to the best weights and the history."""
     fabric = lightning_fabric.Fabric(
-        accelerator="auto", devices=1, precision="bf16-mixed" if run.dtype == "bfloat16" else "32-true"
+        accelerator=plan.device(), devices=1, precision="bf16-mixed" if run.dtype == "bfloat16" else "32-true"
     )
     module = fabric.to_device(module)
     if run.normalise["axes"] == 2:

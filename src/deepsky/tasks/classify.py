@@ -177,7 +177,8 @@ class Classify(Task):
     def _codes(self, truth: Truth) -> Tensor:
         """Codes of this task from those of the survey, matched by the classes' names."""
         if self.edges:
-            found = torch.bucketize(truth.value, torch.tensor(self.edges, dtype=truth.value.dtype), right=True)
+            edges = torch.tensor(self.edges, dtype=truth.value.dtype, device=truth.value.device)
+            found = torch.bucketize(truth.value, edges, right=True)
             return torch.where(torch.isfinite(truth.value), found, -1)
         if truth.classes:
             unknown = [c for c in truth.classes if c not in self.classes]
