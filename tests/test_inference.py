@@ -327,5 +327,5 @@ def test_memory_does_not_grow_with_the_survey(tmp_path):
     small, large = found[2000], found[20000]
     assert large["tiles"] >= 40 > 10 >= small["tiles"]
     assert pq.read_metadata(tmp_path / "catalogue-20000" / "catalogue.parquet").num_rows == 20000
-    # the answers of the larger survey are 120 MB: they were not held (peaks of one run differ by some 10 MB by themselves)
+    # the answers of the larger survey are 120 MB: they were not held (equal runs differ by 10 MB)
     assert large["peak"] - small["peak"] < 60e6, found
