@@ -51,17 +51,17 @@ class Flat(nn.Module):
         return x.flatten(1)[:, :4]
 
 
-def slowly(*arguments):
-    found = real(*arguments)
-    time.sleep(0.03)
-    return found
-
-
 real = inference._tile
 
 
-def predict(folder: str, survey: str, to: str) -> None:
-    """A model over a survey, a little slower than need be, so that a kill finds it in any state."""
+def predict(folder: str, survey: str, to: str, seconds: str) -> None:
+    """A model over a survey, so many seconds a tile slower than need be, so that a kill finds it in any state."""
+
+    def slowly(*arguments):
+        found = real(*arguments)
+        time.sleep(float(seconds))
+        return found
+
     inference._tile = slowly
     inference.predict(model.load(folder), Survey.load(survey), to=to, batch=7, quiet=True)
 
