@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
+import io
 import os
 import platform
 import time
+import tokenize
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -175,14 +178,29 @@ def find(name: str) -> Recipe:
 
 
 def key(recipe: Recipe) -> str:
-    """Hash of the recipe's text and of the modules it names: a result is good for this key alone."""
+    """Hash of the code of the recipe and of the modules it names: a result is good for this key alone."""
     home = Path(deepsky.__file__).parent
-    made = hashlib.sha256(registry.where("recipes", recipe.name).read_bytes())
+    made = hashlib.sha256(code_of(registry.where("recipes", recipe.name)))
     for name in sorted(recipe.sources):
         path = home / name.replace(".", "/")
         for file in sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]:
-            made.update(file.read_bytes())
+            made.update(code_of(file))
     return made.hexdigest()[:12]
+
+
+def code_of(file: Path) -> bytes:
+    """A module's text without what cannot change a figure: comments, docstrings, empty lines, spaces at ends."""
+    text = file.read_text(encoding="utf-8")
+    lines = text.splitlines()
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT:
+            row, column = token.start
+            lines[row - 1] = lines[row - 1][:column]
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            first = node.body[0]
+            lines[first.lineno - 1 : first.end_lineno] = [""] * ((first.end_lineno or first.lineno) - first.lineno + 1)
+    return "\n".join(line.rstrip() for line in lines if line.strip()).encode()
 
 
 def cache() -> Path:

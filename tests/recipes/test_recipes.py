@@ -89,6 +89,14 @@ def test_a_key_follows_the_files_that_make_a_result(monkeypatch, tmp_path):
     assert recipe.key(replace(found, sources=(*found.sources, "normalise"))) != recipe.key(found)
 
 
+def test_a_key_follows_code_and_nothing_else(tmp_path):
+    first, second, third = (tmp_path / f"{n}.py" for n in "abc")
+    first.write_text('"""Doc."""\n\nX = "# no comment"  # a comment\n\ndef f():\n    """More."""\n    return X\n')
+    second.write_text('"""Other\n\nwords."""\nX = "# no comment"\ndef f():\n    # why\n    return X\n')
+    third.write_text('X = "# a comment"\ndef f():\n    return X\n')
+    assert recipe.code_of(first) == recipe.code_of(second) != recipe.code_of(third)
+
+
 def test_an_unknown_recipe_or_size_names_the_known_ones():
     from deepsky.errors import InputError
 
