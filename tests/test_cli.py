@@ -141,6 +141,25 @@ def test_a_folder_of_pictures_becomes_a_model_a_report_and_a_catalogue(deepsky_,
     assert "first: mlp" in out and "second: constant" in out and Path("cmp/report.html").exists()
 
 
+def test_frames_without_coordinates_and_a_list_of_pixels(deepsky_, tmp_path):
+    from astropy.io import fits
+
+    rng = np.random.default_rng(0)
+    x, y = rng.uniform(40, 160, (2, 30))
+    for band in "gr":
+        fits.PrimaryHDU(rng.normal(0, 1e-12, (200, 200)).astype(np.float32)).writeto(tmp_path / f"{band}.fits")
+    lines = [f"s{i},{a:.2f},{b:.2f}" for i, (a, b) in enumerate(zip(x, y, strict=True))]
+    Path("sources.csv").write_text("\n".join(["id,x,y", *lines]) + "\n")
+    out = good(deepsky_("ingest", tmp_path / "*.fits", "--catalogue", "sources.csv", "--pixel-scale", 0.2, "--size", 16,
+                        "--bands", "r,g", "--set", "zero_point=0", "--workers", 0, "--to", "s"))  # fmt: skip
+    made = Survey.load("s")
+    image = made.schema.observations["image"]
+    assert "30 objects" in out and image.bands == ("r", "g") and image.pixel_scale == 0.2 and image.unit == "nJy"
+    assert np.isnan(made.column("ra")).all() and sorted(made.column("x")) == pytest.approx(sorted(np.round(x, 2)))
+    code, _, err = deepsky_("ingest", tmp_path / "*.fits", "--catalogue", "none.csv", "--to", "t")
+    assert code == 1 and "none.csv" in err
+
+
 @pytest.mark.slow
 def test_cross_validation_ends_in_a_catalogue_and_a_report_with_the_classical_baseline(deepsky_, survey):
     out = good(deepsky_("crossval", survey.path, "--target", "shape", "--k", 2, "--to", "cv", *QUICK, "--set",

@@ -422,6 +422,43 @@ def test_pixel_positions_without_coordinates(tmp_path):
     assert caught.value.keyword == "CTYPE1"
 
 
+def test_pixels_are_counted_from_the_origin_that_is_told(tmp_path):
+    fits.PrimaryHDU(stars([60.0], [50.0]).astype(np.float32)).writeto(tmp_path / "r.fits")
+    for origin, names in ((0, ("x", "y")), (1, ("x", "y")), (None, ("X_IMAGE", "Y_IMAGE"))):
+        shift = 1 if origin is None else origin
+        catalogue = {"id": ["a"], names[0]: [60.0 + shift], names[1]: [50.0 + shift]}
+        items, block = read(frames.open(tmp_path, catalogue=catalogue, size=25, pixel_origin=origin))
+        assert np.allclose(centroid(block.arrays["image.flux"][0, 0]), 12, atol=0.01)
+        assert np.isnan(items["ra"][0].as_py()) and items[names[0]][0].as_py() == 60.0 + shift  # as the table has it
+
+
+@pytest.mark.parametrize(
+    ("catalogue", "files", "words"),
+    [
+        ({"id": ["a"], "ra": [1.0], "dec": [2.0]}, {"g": SHAPE}, r"columns x and y in the source table"),
+        ({"id": ["a"], "x": [9.0], "y": [9.0]}, {"g": SHAPE, "r": (100, 90)}, r"g 200x240, r 100x90"),
+        ({"id": ["a"], "x": [9.0], "y": [9.0]}, {"a_g": SHAPE, "b_g": SHAPE}, r"2 frames in g"),
+        ({"id": ["a", "b"], "x": ["9", "left"], "y": [9.0, 9.0]}, {"g": SHAPE}, r"no numbers"),
+    ],
+)
+def test_pixel_positions_that_place_nothing(tmp_path, catalogue, files, words):
+    for name, shape in files.items():
+        fits.PrimaryHDU(np.random.default_rng(0).normal(0, 1, shape).astype(np.float32)).writeto(
+            tmp_path / f"{name}.fits"
+        )
+    with pytest.raises(InputError, match=words):
+        frames.open(tmp_path, catalogue=catalogue)
+
+
+def test_sources_in_pixels_off_the_frame_are_set_aside(tmp_path):
+    fits.PrimaryHDU(np.random.default_rng(0).normal(0, 1, SHAPE).astype(np.float32)).writeto(tmp_path / "r.fits")
+    catalogue = {"id": list("abc"), "x": [100.0, 5000.0, np.nan], "y": [100.0, 100.0, 100.0]}
+    source = frames.open(tmp_path, catalogue=catalogue, size=16)
+    assert source.items()["id"].to_pylist() == ["a"]
+    reasons = {r.id: r.reason for r in source.rejected()}
+    assert "outside every frame: pixel 5000, 100" in reasons["b"] and reasons["c"] == "no position"
+
+
 def test_tables_of_every_kind(tmp_path):
     folder = frames.example(tmp_path)
     plain = read(frames.open(folder, catalogue=folder / "sources.csv", size=16))[1]

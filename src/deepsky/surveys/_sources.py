@@ -61,26 +61,44 @@ def sources_of(table: pa.Table, frames: Sequence[Frame], want: Wanted, where: st
             "frames without coordinates" if bare else "no positions in the source table",
             file=frames[0].flux.path if bare else where,
             keyword="CTYPE1" if bare else None,
-            found=", ".join(table.column_names),
+            found=f"a source table of {', '.join(table.column_names)}",
             expected="columns x and y [pixel]" if bare else "columns ra and dec [deg]",
-            fix="rename them, or name them: ra=..., dec=...",
+            fix="columns x and y in the source table place sources by pixel (pixel_origin=1 if the first one is 1)"
+            if bare
+            else "rename them, or name them: ra=..., dec=...",
         )
-    most = Counter(f.band for f in frames).most_common(1)[0]
-    if most[1] > 1 or len({f.shape for f in frames}) > 1:
-        raise InputError(
-            "pixel positions need one frame a band, all of one shape",
-            file=where,
-            found=f"{most[1]} frames in {most[0]}",
-            fix="give ra and dec, or the frames one by one",
-        )
+    _one_grid(frames, where, bare)
     origin = want.origin if want.origin is not None else int(pixels[0].lower().endswith("_image"))
-    x, y = (table[p].cast(pa.float64()).to_numpy(zero_copy_only=False) - origin for p in pixels)
+    x, y = (_numbers(table, p, where) - origin for p in pixels)
     notes.append(f"positions are pixels of the frame, counted from {origin}")
     ra, dec = np.full(len(x), np.nan), np.full(len(x), np.nan)
     if frames[0].report is not None:
         ra, dec = to_sky(wcs_of(frames[0]), x, y)
         notes.append("ra and dec are those of the pixels")
-    return Sources(ids, ra, dec, x, y, used | set(pixels)), notes
+    # without a place on the sky, pixels are the only position that a catalogue can quote
+    return Sources(ids, ra, dec, x, y, used if frames[0].report is None else used | set(pixels)), notes
+
+
+def _numbers(table: pa.Table, name: str, where: str) -> np.ndarray:
+    """(n,) float64 values of a column, NaN where missing."""
+    try:
+        return np.asarray(table[name].cast(pa.float64()).to_numpy(zero_copy_only=False))
+    except pa.ArrowException as error:
+        raise InputError("pixel positions that are no numbers", file=where, keyword=name, found=str(error)[:100],
+                         expected="pixels of the frame") from error  # fmt: skip
+
+
+def _one_grid(frames: Sequence[Frame], where: str, bare: bool) -> None:
+    """Refuse pixel positions where a pixel is not the same place in all frames."""
+    band, many = Counter(f.band for f in frames).most_common(1)[0]
+    if many > 1:
+        raise InputError("pixel positions need one frame a band", file=where, found=f"{many} frames in {band}",
+                         fix="ingest the frames one by one" if bare else "give ra and dec")  # fmt: skip
+    if len({f.shape for f in frames}) > 1:
+        shapes = ", ".join(f"{f.band} {f.shape[0]}x{f.shape[1]}" for f in frames)
+        other = "coordinates in the headers" if bare else "ra and dec"
+        raise InputError("pixel positions need frames of one shape", file=where, found=f"{shapes} (y x x)",
+                         fix=f"bands=... of one grid, or {other}")  # fmt: skip
 
 
 def scalars_of(table: pa.Table, used: set[str]) -> tuple[dict[str, Column], dict[str, pa.Array]]:

@@ -79,8 +79,9 @@ def open(
     Parameters
     ----------
     path : folder, glob pattern or list of frames, with weight, variance and mask frames beside them.
-    catalogue : table of sources (path, DataFrame, astropy Table) with positions, or pixels where there is one frame a
-        band; by default the one table that lies in the folder.
+    catalogue : table of sources (path, DataFrame, astropy Table) with positions, or with pixels x and y where there is
+        one frame a band, all on one grid (without coordinates in the headers, ra and dec stay unknown); by default the
+        one table that lies in the folder.
     size : (y, x) [pixel] of the cutouts, or one number for both.
     bands : which bands, in which order.
     pattern : how the files of a pointing are named, e.g. ``{id}_{band}.fits``; by default found from the names.
@@ -170,7 +171,7 @@ def _image(
         )
     if any(f.flux.layout.hdus[f.flux.plane.hdu].lossy for f in frames):
         notes.append("lossy compression: the pixels were quantised before they came here")
-    if not resample and len(bands) > 1:
+    if not resample and len(bands) > 1 and any(f.report is not None for f in frames):
         notes.append("every band is cut by its own coordinates: bands agree to half a pixel")
     kinds = {stored(f.flux.layout.hdus[f.flux.plane.hdu]) for f in frames}
     keep = len(kinds) == 1 and not resample and all(f.known.factor == 1 for f in frames)
