@@ -5,11 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 from tests import made_up
 
 from deepsky import normalise, tasks
 from deepsky.errors import InputError
-from deepsky.normalise import Normalise, fit
+from deepsky.normalise import WIDTH, Normalise, fit
 from deepsky.sample import Image, Row, Sample
 from deepsky.training import train
 
@@ -197,6 +198,25 @@ def test_the_psf_is_a_channel_with_its_peak_at_one_in_the_middle(noisy, size):
         fit([image(flux, ivar)], "image", channels="psf")
 
 
+def test_the_detail_channel_is_what_a_gaussian_mean_of_measured_pixels_leaves(noisy):
+    flux, ivar = noisy
+    flux = flux + 500 * np.exp(-((np.mgrid[:16, :16] - 8.0) ** 2).sum(0) / 8)  # a core of hundreds of sigma
+    weight = np.broadcast_to(ivar, flux.shape).copy()
+    weight[:, :, 3:5, 2:9] = 0
+    flux[:, :, 4, 4] = np.nan
+    sample = image(flux, weight)
+    made = fit([sample], "image", channels="detail")
+    x = made(sample)
+    assert made.channels == 4 and x.shape == (300, 4, 16, 16)
+    seen = (weight > 0).astype(float)
+    blur = {"sigma": (0, 0, WIDTH, WIDTH), "mode": "constant", "radius": (0, 0, 7, 7)}
+    around = gaussian_filter(np.where(seen > 0, flux, 0), **blur) / gaussian_filter(seen, **blur)
+    wanted = np.where(seen > 0, np.arcsinh((flux - around) / made.sigma.numpy()[:, None, None]), 0)
+    np.testing.assert_allclose(x[:, 2:].numpy(), wanted, atol=2e-4)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(made(sample)[:, 2:], x[:, 2:])  # half precision would lose what is faint on a core
+
+
 def test_unknown_words_list_the_known_ones(noisy):
     flux, ivar = noisy
     with pytest.raises(InputError, match="no such stretch") as error:
@@ -210,7 +230,7 @@ def test_unknown_words_list_the_known_ones(noisy):
 def test_a_normalisation_is_rebuilt_from_its_config_and_state(noisy):
     flux, ivar = noisy
     sample = image(flux, ivar)
-    for stretch, channels in (("auto", ""), ("log", "mask"), ("linear", "")):
+    for stretch, channels in (("auto", ""), ("log", "mask"), ("linear", "detail")):
         made = fit([sample], "image", stretch, channels)
         again = Normalise(**made.config())
         again.load_state_dict(made.state_dict())

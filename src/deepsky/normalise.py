@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from deepsky.errors import InputError
 from deepsky.sample import Image, Observation, Row, Sample
 
 BLOCK = 1 << 17  # numbers, half a megabyte
+WIDTH = 2.5  # pixels
 STRETCHES = ("auto", "asinh", "linear", "log")
 
 
@@ -28,6 +30,9 @@ class Normalise(nn.Module):
         where the noise is known or can be estimated from the pixels, linear for 8-bit pictures and rows.
     mask : append one channel a band that says what was measured.
     psf : append the PSF of every band, its peak one, cut or padded to the image: for shapes, and where seeing varies.
+    detail : append what is fainter and smaller than the light around it: flux less its mean within a Gaussian of
+        `WIDTH` pixels, over the sky's sigma, as asinh. The stretch alone makes an arc on a bright galaxy a change of a
+        few per cent.
     """
 
     sigma: Tensor
@@ -35,11 +40,19 @@ class Normalise(nn.Module):
     std: Tensor
 
     def __init__(
-        self, observation: str, stretch: str, channels: int, axes: int, mask: bool = False, psf: bool = False
+        self,
+        observation: str,
+        stretch: str,
+        channels: int,
+        axes: int,
+        mask: bool = False,
+        psf: bool = False,
+        detail: bool = False,
     ) -> None:
         super().__init__()
-        self.observation, self.stretch, self.axes, self.mask, self.psf = observation, stretch, axes, mask, psf
-        self.channels = channels * (1 + mask + psf)
+        self.observation, self.stretch, self.axes = observation, stretch, axes
+        self.mask, self.psf, self.detail = mask, psf, detail
+        self.channels = channels * (1 + mask + psf + detail)
         for name in ("sigma", "mean", "std"):
             self.register_buffer(name, torch.zeros(channels) if name == "mean" else torch.ones(channels))
 
@@ -52,6 +65,7 @@ class Normalise(nn.Module):
             "axes": self.axes,
             "mask": self.mask,
             "psf": self.psf,
+            "detail": self.detail,
         }
 
     def _stretched(self, flux: Tensor) -> Tensor:
@@ -73,6 +87,12 @@ class Normalise(nn.Module):
             torch.sub(self._stretched(given), mean, out=made).div_(std)
         return x
 
+    def _detail(self, flux: Tensor, measured: Tensor) -> Tensor:
+        """(n, band, y, x): flux less that around it, the mean taken over measured pixels alone."""
+        weight = measured.expand(flux.shape).to(flux.dtype)
+        around = _blurred(flux * weight) / _blurred(weight).clamp(min=1e-6)
+        return weight * _asinh((flux - around) / self.sigma.view(-1, 1, 1))
+
     def forward(self, sample: Sample) -> Tensor:
         """(n, channels, ...) float32."""
         part = sample.observation(self.observation)
@@ -85,6 +105,8 @@ class Normalise(nn.Module):
             parts.append(measured.expand(x.shape).to(x.dtype))
         if self.psf:
             parts.append(_psf(part, x.shape[-2:]))
+        if self.detail:
+            parts.append(self._detail(flux, measured))
         return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
 
 
@@ -101,6 +123,17 @@ def _asinh(x: Tensor) -> Tensor:
     return torch.addcmul(a, a, root, out=a).log1p_().copysign_(x)
 
 
+def _blurred(x: Tensor) -> Tensor:
+    """(n, c, y, x) convolved with a Gaussian of `WIDTH` pixels, nothing beyond the edges."""
+    reach = math.ceil(2.5 * WIDTH)
+    steps = torch.arange(-reach, reach + 1, dtype=x.dtype, device=x.device)
+    kernel = torch.exp(-0.5 * (steps / WIDTH) ** 2)
+    kernel = (kernel / kernel.sum()).expand(x.shape[1], 1, 1, -1)
+    with torch.autocast(x.device.type, enabled=False):  # a bright core in bfloat16 is known to several sigma only
+        along = nn.functional.conv2d(x, kernel, padding=(0, reach), groups=x.shape[1])
+        return nn.functional.conv2d(along, kernel.transpose(2, 3), padding=(reach, 0), groups=x.shape[1])
+
+
 def _psf(part: Observation, size: torch.Size) -> Tensor:
     """(n, band, y, x) PSF with its peak at one, cut or padded about its centre."""
     psf = part.psf if isinstance(part, Image) else None
@@ -112,7 +145,7 @@ def _psf(part: Observation, size: torch.Size) -> Tensor:
     return nn.functional.pad(psf, (left, spare[1] - left, top, spare[0] - top))
 
 
-CHANNELS = ("mask", "psf")
+CHANNELS = ("mask", "psf", "detail")
 
 
 def fit(samples: list[Sample], observation: str, stretch: str = "auto", channels: str = "") -> Normalise:
@@ -120,7 +153,8 @@ def fit(samples: list[Sample], observation: str, stretch: str = "auto", channels
 
     Parameters
     ----------
-    channels : further channels for the network, joined by commas: "mask", "psf". Rows always have their mask.
+    channels : further channels for the network, joined by commas: "mask", "psf", "detail". Rows always have their
+        mask.
 
     Raises
     ------
@@ -146,7 +180,9 @@ def fit(samples: list[Sample], observation: str, stretch: str = "auto", channels
     if stretch == "auto":
         stretch = "asinh" if axes and _has_sky(flux, sigma) else "linear"
     mask = "mask" in asked or isinstance(first, Row)
-    made = Normalise(observation, stretch, len(flux), axes, mask=mask, psf="psf" in asked)
+    if "detail" in asked and not axes:
+        raise InputError("the detail channel is for images", found=observation)
+    made = Normalise(observation, stretch, len(flux), axes, mask=mask, psf="psf" in asked, detail="detail" in asked)
     if made.psf:
         _psf(first, first.flux.shape[-2:])
     made.sigma.copy_(sigma)

@@ -84,7 +84,7 @@ def train(
     ema : decay of the moving average of the weights that is validated and saved; 0 switches it off.
     patience : stop after that many looks at the validation fold without a better score; 0 never.
     augment : "auto", "none", or names with settings such as "dihedral,shift=1,noise=0.2".
-    stretch, channels : see `deepsky.normalise.fit`; "mask" and "psf" are further channels for the network.
+    stretch, channels : see `deepsky.normalise.fit`; "mask", "psf" and "detail" are further channels for the network.
     balance : draw every class equally often.
     precision : "auto" (bfloat16 where the processor has it), "float32" or "bfloat16".
     level : of the conformal sets or intervals.
