@@ -23,7 +23,7 @@ from deepsky.survey import Survey
 from deepsky.tasks.regress import Regress
 
 # training galaxies, and galaxies in pairs of +g and -g with the same noise that fix the response, and that test it
-SIZES = {"tiny": (400, 200, 200), "quick": (3_000, 1_000, 1_000), "full": (50_000, 60_000, 100_000)}
+SIZES = {"tiny": (400, 200, 200), "quick": (3_000, 1_000, 1_000), "full": (120_000, 60_000, 100_000)}
 KEPT = ("sheared", "shear", "snr_matched", "re", "bulge_fraction", "psf_fwhm", "pair")
 SPLITS = ("train", "calib", "test")
 
@@ -173,7 +173,7 @@ RECIPE = Recipe(
     training={
         "tiny": {"network": "resnet", "steps": 40, "channels": "psf", "baseline": None},
         "quick": {"network": "resnet", "epochs": 12, "channels": "psf", "baseline": None},
-        "full": {"network": "resnet", "epochs": 15, "batch": 128, "channels": "psf", "baseline": None},
+        "full": {"network": "resnet", "epochs": 8, "batch": 128, "channels": "psf", "baseline": None},
     },
     measures=MEASURES,
     scores=scores,
