@@ -181,6 +181,18 @@ def test_another_filter_of_the_same_name_is_refused(model, survey):
     assert sdss.check(turned) == (1, 0) and not sdss.doubts(turned)
 
 
+def test_bands_are_one_by_their_filter_whatever_they_are_called(model, survey):
+    ids = ("Paranal/OmegaCAM.g_SDSS", "Paranal/OmegaCAM.r_SDSS")
+    called_by_id = replace(model.contract, schema=replace(model.contract.schema, bands=ids))
+    turned = schema_of(survey, bands=("r", "g"), filters=ids[::-1])
+    assert called_by_id.check(turned) == (1, 0) and not called_by_id.doubts(turned)
+    short = replace(model.contract, schema=replace(model.contract.schema, filters=ids))
+    assert short.check(schema_of(survey, bands=ids)) is None and not short.doubts(schema_of(survey, bands=ids))
+    for other in ({"filters": ("CTIO/DECam.g", "CTIO/DECam.r")}, {}):  # a bare name does not say which filter it is
+        with pytest.raises(ContractError, match="bands are missing"):
+            called_by_id.check(schema_of(survey, **other))
+
+
 def test_another_quantity_is_refused_and_an_unknown_one_asks_for_its_unit(model, survey):
     physical = replace(model.contract, schema=replace(model.contract.schema, quantity="f_nu", unit="nJy"))
     with pytest.raises(ContractError, match="another quantity") as error:

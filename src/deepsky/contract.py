@@ -97,7 +97,8 @@ class Contract:
                 expected=mine.kind,
             )
         names, wanted = _names(here), _names(mine)
-        missing = [b for b in wanted if b not in names]
+        places = [_place(here, mine, b) for b in wanted]
+        missing = [b for b, at in zip(wanted, places, strict=True) if at is None]
         if missing:
             raise ContractError(
                 "bands are missing" if isinstance(mine, ImageSchema) else "columns are missing",
@@ -107,9 +108,9 @@ class Contract:
                 expected=", ".join(wanted),
                 fix="the model needs them all; add them, or train one on those that there are",
             )
-        order = tuple(names.index(b) for b in wanted)
+        order = tuple(at for at in places if at is not None)
         if isinstance(here, ImageSchema) and isinstance(mine, ImageSchema):
-            self._check_meaning(here, mine, survey)
+            self._check_meaning(here, mine, order, survey)
             self._check_form(here, mine, survey, shlex.join(["deepsky", "ingest", str(survey.path)]), model)
         elif isinstance(here, RowSchema) and isinstance(mine, RowSchema):
             for name, at, unit in zip(wanted, order, mine.units, strict=True):
@@ -127,17 +128,19 @@ class Contract:
             found.append("noise: trained where it was known, and this survey does not know it")
         if not (isinstance(here, ImageSchema) and isinstance(mine, ImageSchema)):
             return tuple(found)
-        unsure = [b for b in mine.bands if not (_filter(here, b) and _filter(mine, b))]
+        order = [_place(here, mine, b) for b in mine.bands]
+        there = ["" if at is None else _filter(here, here.bands[at]) for at in order]
+        unsure = [b for b, f in zip(mine.bands, there, strict=True) if not (f and _filter(mine, b))]
         if unsure:
             found.append(f"filters of {', '.join(unsure)}: compared by name only")
         if not len(_scales(survey, here)) or mine.pixel_scale is None:
             found.append("pixel scale: not known, or not one, in this survey or the training survey")
         return tuple(found)
 
-    def _check_meaning(self, here: ImageSchema, mine: ImageSchema, survey: Survey) -> None:
+    def _check_meaning(self, here: ImageSchema, mine: ImageSchema, order: tuple[int, ...], survey: Survey) -> None:
         """What no conversion can mend: filters and quantity."""
-        for band in mine.bands:
-            found, expected = _filter(here, band), _filter(mine, band)
+        for band, at in zip(mine.bands, order, strict=True):
+            found, expected = _filter(here, here.bands[at]), _filter(mine, band)
             if found and expected and found != expected:
                 raise ContractError(
                     "the same name for another filter",
@@ -256,7 +259,21 @@ def _cells(survey: Survey) -> tuple[int, ...]:
 
 
 def _filter(schema: ImageSchema, band: str) -> str:
-    return schema.filters[schema.bands.index(band)] if schema.filters else ""
+    """The SVO id of a band, "" where it is not known; some simulations call their bands by it."""
+    known = schema.filters[schema.bands.index(band)] if schema.filters else ""
+    return known or (band if "/" in band else "")
+
+
+def _place(here: ObservationSchema, mine: ObservationSchema, name: str) -> int | None:
+    """Where the band or feature `name` of `mine` stands in `here`: by its name, else by its filter id."""
+    names = _names(here)
+    if name in names:
+        return names.index(name)
+    if isinstance(here, ImageSchema) and isinstance(mine, ImageSchema):
+        wanted = _filter(mine, name)
+        there = [_filter(here, b) for b in here.bands]
+        return there.index(wanted) if wanted and wanted in there else None
+    return None
 
 
 def _names(schema: ObservationSchema) -> tuple[str, ...]:

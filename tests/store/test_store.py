@@ -206,6 +206,24 @@ def test_bands_must_not_change(tmp_path: Path) -> None:
     assert error.value.found == ("i", "r", "g") and error.value.expected == ("g", "r", "i")
 
 
+def test_bands_called_by_their_filter_get_short_names(tmp_path: Path) -> None:
+    def called(first: int, names: tuple[str, ...]) -> Sample:
+        sample = batch(5, first)
+        image = sample.observations["image"]
+        assert isinstance(image, Image)
+        return Sample(**{**sample.__dict__, "truth": {}, "observations": {"image": Image(
+            image.flux, image.ivar, unit="nJy", bands=names, pixel_scale=image.pixel_scale)}})  # fmt: skip
+
+    ids = ("Paranal/OmegaCAM.g_SDSS", "LSST/LSST.r", "Euclid/VIS.vis")
+    made = store.write([called(0, ids), called(5, ids)], tmp_path / "a")
+    image = made.schema.observations["image"]
+    assert image.bands == ("g", "r", "vis") and image.filters == ids
+    assert made.gather([7]).observation("image").bands == ("g", "r", "vis")
+    twice = ("LSST/LSST.g", "CTIO/DECam.g", "LSST/LSST.r")
+    same = store.write([called(0, twice)], tmp_path / "b").schema.observations["image"]
+    assert same.bands == twice and same.filters == ()  # short names would be one
+
+
 def test_the_same_samples_give_the_same_bytes(tmp_path: Path) -> None:
     one = store.write(batches(3, positions=True), tmp_path / "a", name="toy", tile_bytes=60_000)
     two = store.write(batches(3, positions=True), tmp_path / "b", name="toy", tile_bytes=60_000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import numpy as np
@@ -14,6 +15,7 @@ from deepsky.schema import Column, ImageSchema, ObservationSchema, RowSchema, Sc
 from deepsky.units import cast, power_of_ten, scaled_unit, stored_ivar, unit_factor
 
 PARTS = {"vector": ("_x", "_y"), "spin2": ("1", "2")}
+_SVO = re.compile(r"[\w-]+/[\w-]+\.(\w+?)(?:_SDSS)?")
 
 
 def describe(sample: Sample, *, name: str, dtype: str = "float32", real: bool = False, source: str = "") -> Schema:
@@ -45,8 +47,10 @@ def _observation(part: Observation, dtype: str) -> ObservationSchema:
     same = bool(torch.isfinite(scales).all()) and bool((scales == scales[0]).all())
     ivar = part.ivar.expand(*part.ivar.shape[:4]) if part.ivar.ndim == 4 else part.ivar.reshape(-1, *(1,) * 3)
     storage = "pixel" if max(ivar.shape[2:]) > 1 else "band" if ivar.shape[1] > 1 else "object"
+    bands, filters = named(part.bands)
     return ImageSchema(
-        bands=part.bands,
+        bands=bands,
+        filters=filters,
         size=(part.flux.shape[2], part.flux.shape[3]),
         unit=scaled_unit(part.unit, power_of_ten(part.flux.numpy(), part.ivar.expand(part.flux.shape).numpy())),
         pixel_scale=float(str(scales[0].numpy())) if same else None,
@@ -56,6 +60,19 @@ def _observation(part: Observation, dtype: str) -> ObservationSchema:
         dtype=dtype,
         psf=None if part.psf is None else (part.psf.shape[-2], part.psf.shape[-1]),
     )
+
+
+def named(bands: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Short names and SVO filter ids of bands that a simulator calls by their ids; other names stay as they are.
+
+    >>> named(("Paranal/OmegaCAM.u_SDSS", "Paranal/OmegaCAM.g_SDSS"))
+    (('u', 'g'), ('Paranal/OmegaCAM.u_SDSS', 'Paranal/OmegaCAM.g_SDSS'))
+    >>> named(("g", "r"))
+    (('g', 'r'), ())
+    """
+    found = [_SVO.fullmatch(b) for b in bands]
+    short = tuple(f[1] for f in found if f is not None)
+    return (short, bands) if len(set(short)) == len(bands) > 0 else (bands, ())
 
 
 def truth_columns(name: str, truth: Truth, scaled: Mapping[str, str] | None = None) -> dict[str, Column]:
@@ -97,7 +114,7 @@ def pack(sample: Sample, schema: Schema) -> tuple[dict[str, np.ndarray], pa.Tabl
         part = sample.observation(name)
         factor = 1.0
         if isinstance(part, Image) and isinstance(rule, ImageSchema):
-            if part.bands != rule.bands:
+            if part.bands not in (rule.bands, rule.filters):
                 raise InputError("bands differ between batches", found=part.bands, expected=rule.bands)
             factor = unit_factor(part.unit, rule.unit)
             if part.psf is not None and rule.psf is not None:
