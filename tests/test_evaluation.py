@@ -12,10 +12,11 @@ import pytest
 from tests import made_up
 from tests.report import answered
 
+from deepsky import store
 from deepsky.catalogue import Catalogue
 from deepsky.errors import InputError
 from deepsky.evaluation import Report, compare, evaluate
-from deepsky.judging import PREVALENCES
+from deepsky.judging import PREVALENCES, Check
 from deepsky.learning import learning_curve, parts
 from deepsky.model import Model, load
 from deepsky.schema import Column
@@ -208,6 +209,22 @@ def test_a_model_end_to_end(trained: tuple[Model, Survey], tmp_path: Path) -> No
     counts.append(evaluate(model, here.fold("test"), replicates=5).checks["openings of the test fold"].numbers["count"])
     assert counts[1] == counts[0] + 1
     assert load(model.path).hash == model.hash  # type: ignore[arg-type]
+
+
+def test_another_survey_is_held_against_the_training_survey(trained: tuple[Model, Survey], tmp_path: Path) -> None:
+    model, _ = trained
+
+    def shift(here: Survey, by: Model = model) -> Check:
+        return evaluate(by, here, replicates=5).checks["looks like the training sample"]
+
+    like = made_up.survey(tmp_path / "like", 200, size=16, seed=7)
+    assert shift(like).mark == "" and "they look alike" in shift(like).words
+    sample = made_up.blobs(200, size=16, seed=8)
+    image = sample.observation("image")
+    dim = replace(image, flux=0.3 * image.flux)  # fainter, at the same depth on paper
+    other = store.write([replace(sample, observations={"image": dim})], tmp_path / "dim", name="dim")
+    assert shift(other).mark == "strong" and "they differ" in shift(other).words
+    assert "no longer lies where it was" in shift(other, replace(model, path=tmp_path)).words
 
 
 def test_judging_the_training_fold_is_called_flattering(trained: tuple[Model, Survey]) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from deepsky import folds
+from deepsky import folds, plan
 from deepsky.catalogue import Catalogue
 from deepsky.errors import InputError
 from deepsky.finishing import run_over
@@ -149,8 +149,10 @@ def _outside(catalogue: Catalogue, places: np.ndarray) -> Check | None:
 
 def _shift(model: Model, survey: Survey, rows: np.ndarray) -> Check | None:
     """Two-sample test on the network's features, against objects of the training population that it never saw."""
-    whole = survey.whole
-    if whole is None or not _same_survey(model, survey) or "fold" not in whole.index.column_names:
+    whole = survey.whole if _same_survey(model, survey) else _training_survey(model)
+    if whole is None and not _same_survey(model, survey):
+        return Check("not tested: the training survey no longer lies where it was")
+    if whole is None or "fold" not in whole.index.column_names:
         return None
     fold = whole.column("fold").astype(str)
     for names in (("valid",), ("valid", "calib"), ("train",)):  # the network was fitted to the last of them
@@ -178,6 +180,18 @@ def _shift(model: Model, survey: Survey, rows: np.ndarray) -> Check | None:
     )
     mark: Literal["", "warn", "strong"] = "strong" if made.mark == "strong" else "warn" if made.mark else ""
     return Check(words, mark, {"auc": made.statistic.json(), "p": made.p_value, "reference": "+".join(names)})
+
+
+def _training_survey(model: Model) -> Survey | None:
+    """The survey that the model was trained on, if it still lies where it was then."""
+    file = None if model.path is None else model.path / "run.json"
+    if file is None or not file.is_file():
+        return None
+    try:
+        here = Survey.load(str(plan.Run.read(file).call.get("survey", "")))
+    except InputError:
+        return None
+    return here if _same_survey(model, here) else None
 
 
 def _spread(n: int, most: int) -> np.ndarray:
