@@ -16,6 +16,9 @@ from astropy.wcs import WCS
 
 from deepsky.errors import InputError
 from deepsky.surveys import _cut, frames
+from deepsky.surveys._frames import collect
+from deepsky.surveys._names import group
+from deepsky.surveys._object import Rules
 
 SHAPE = (200, 240)
 SCALE = 0.25 / 3600
@@ -588,3 +591,17 @@ def test_the_only_table_in_the_folder_is_the_catalogue(tmp_path):
     (folder / "other.csv").write_text("id,ra,dec\na,1,2\n")
     with pytest.raises(InputError, match="full frames need a table of sources"):
         frames.open(folder)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (7, 31), (60, 20), (70, 90)])
+def test_windows_are_slices_of_the_padded_frame_wherever_they_lie(tmp_path, size):
+    values = np.random.default_rng(1).normal(0, 1, (40, 50)).astype(np.float32)
+    fits.PrimaryHDU(values, header(shape=values.shape)).writeto(tmp_path / "f.fits")
+    made, _ = collect(tmp_path, group(("f.fits",)), Rules())
+    y0, x0 = (v.ravel() for v in np.mgrid[-75:45:7, -95:55:9])
+    got, inside = _cut.stamps(made[0].flux, y0, x0, size)
+    wide = np.pad(values, 100)
+    expected = np.stack([wide[100 + a : 100 + a + size[0], 100 + b : 100 + b + size[1]]
+                         for a, b in zip(y0, x0, strict=True)])  # fmt: skip
+    assert np.array_equal(got, expected)
+    assert np.array_equal(inside, (y0 >= 0) & (x0 >= 0) & (y0 + size[0] <= 40) & (x0 + size[1] <= 50))

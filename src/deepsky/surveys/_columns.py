@@ -34,6 +34,7 @@ PIXELS = (
     ("x_pix", "y_pix"),
     ("xpix", "ypix"),
 )
+_POWER = re.compile(r"[-+]?\d(?:\.\d+)?[eE]\+?\d{2}")
 EXACT = 2**53  # the largest integer up to which a float64 holds every one
 
 
@@ -85,7 +86,7 @@ def ids(table: pa.Table, name: str, file: object = None) -> list[str]:
         return [str(int(v)) for v in values]
     words = [str(v).strip() for v in column.to_pylist()]
     for word in words[:10_000]:
-        if re.fullmatch(r"[-+]?\d(?:\.\d+)?[eE]\+?\d{2}", word) and float(word) > EXACT:
+        if _POWER.fullmatch(word) and float(word) > EXACT:
             raise _rounded(file, name, f"{word!r}: {len(set(words)):,} different values in {len(words):,} rows")
     return words
 

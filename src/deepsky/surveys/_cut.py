@@ -57,22 +57,19 @@ def stamps(found: Found, y0: np.ndarray, x0: np.ndarray, size: tuple[int, int]) 
 
     Returns
     -------
-    values : (n, y, x) in native byte order, scaled, NaN or 0 outside.
+    values : (n, y, x) in native byte order, scaled, NaN or 0 outside; a new array.
     inside : (n,) bool, windows that lie wholly on the frame.
     """
     here = opened(found)
     plane = pick(here.pixels, found.plane)
-    ny, nx = plane.shape
-    sy, sx = size
+    (ny, nx), (sy, sx) = plane.shape, size
     inside = (y0 >= 0) & (x0 >= 0) & (y0 + sy <= ny) & (x0 + sx <= nx)
-    if inside.all():
-        out = np.lib.stride_tricks.sliding_window_view(plane, size)[y0, x0]
-        return (out if here.decoded else scaled(out, found.layout.hdus[found.plane.hdu])), inside
-    out = np.zeros((len(y0), sy, sx), plane.dtype)
-    if inside.any():
-        windows = np.lib.stride_tricks.sliding_window_view(plane, size)
-        out[inside] = windows[y0[inside], x0[inside]]
+    if ny >= sy and nx >= sx:  # one gather; windows that stick out are mended behind it
+        out = np.lib.stride_tricks.sliding_window_view(plane, size)[y0.clip(0, ny - sy), x0.clip(0, nx - sx)]
+    else:
+        out = np.empty((len(y0), sy, sx), plane.dtype)
     for i in np.flatnonzero(~inside):
+        out[i] = 0
         a, b = max(int(y0[i]), 0), min(int(y0[i]) + sy, ny)
         c, d = max(int(x0[i]), 0), min(int(x0[i]) + sx, nx)
         if a < b and c < d:
@@ -119,8 +116,8 @@ def cut(frame: Frame, y0: np.ndarray, x0: np.ndarray, size: tuple[int, int], rul
     """
     raw, inside = stamps(frame.flux, y0, x0, size)
     seen = np.isfinite(raw) if raw.dtype.kind == "f" else np.ones(raw.shape, bool)
-    if not inside.all():
-        seen &= covered(frame.shape, y0, x0, size)
+    out = np.flatnonzero(~inside)
+    seen[out] &= covered(frame.shape, y0[out], x0[out], size)
     for value in rules.sentinel:
         seen &= raw != value
     if not frame.more and _sky(frame).blank:
@@ -137,13 +134,12 @@ def cut(frame: Frame, y0: np.ndarray, x0: np.ndarray, size: tuple[int, int], rul
         if bit:
             full = ((whole & bit) != 0) | (False if full is None else full)
     if full is not None:
-        if not inside.all():
-            full = full & covered(frame.shape, y0, x0, size)
+        full[out] &= covered(frame.shape, y0[out], x0[out], size)
         seen &= ~full
     ivar = _noise(frame, y0, x0, size, None if seen.all() else seen)
     scale = frame.known.factor
     if scale != 1:
-        raw = raw * np.float64(scale) if raw.dtype.kind != "f" else raw * raw.dtype.type(scale)
+        raw = raw * np.float64(scale) if raw.dtype.kind != "f" else np.multiply(raw, raw.dtype.type(scale), out=raw)
         ivar = _divided(ivar, scale)
     lit = distinct(ivar) > 0
     return Cut(raw if lit.all() else np.where(lit, raw, 0), ivar, full)
@@ -166,9 +162,11 @@ def saturated(frame: Frame, raw: np.ndarray, rules: Rules) -> np.ndarray | None:
 
 
 def _divided(ivar: np.ndarray, scale: float) -> np.ndarray:
+    some = distinct(ivar)  # a product of broadcast values would write out every pixel
     with np.errstate(over="ignore"):
-        out: np.ndarray = ivar * ivar.dtype.type(scale**-2)
-    return out if np.isfinite(out).all() else ivar.astype(np.float64) * scale**-2
+        out: np.ndarray = some * some.dtype.type(scale**-2)
+    out = out if np.isfinite(out).all() else some.astype(np.float64) * scale**-2
+    return np.broadcast_to(out, ivar.shape)
 
 
 def _noise(frame: Frame, y0: np.ndarray, x0: np.ndarray, size: tuple[int, int], seen: np.ndarray | None) -> np.ndarray:

@@ -257,8 +257,9 @@ class FrameCutouts(Scanned):
         """Cut out the sources of some rows; one without a measured pixel is set aside."""
         n, bands, size = items.num_rows, self.image.bands, self.image.size
         frame, x, y = (_grid(items[c], len(bands)) for c in ("_frame", "_x", "_y"))
-        flux = np.zeros((n, len(bands), *size), self.image.dtype)
-        ivar = np.zeros((n, len(bands), *size), np.float32)
+        shape = (n, len(bands), *size)
+        flux: np.ndarray | None = None
+        ivar: np.ndarray | None = None
         full, empty = np.zeros(n), np.ones(n, bool)
         problems: dict[int, str] = {}
         for b in range(len(bands)):
@@ -272,13 +273,16 @@ class FrameCutouts(Scanned):
                     problems |= {int(i): str(error) for i in rows}
                     continue
                 at: slice | np.ndarray = slice(None) if len(rows) == n else rows  # all in order: no index to follow
-                if len(bands) == 1 and len(rows) == n and got.flux.dtype == flux.dtype:
-                    flux = got.flux[:, None]
+                wide = np.float64 if got.ivar.dtype != np.float32 and got.ivar.max(initial=0) > 1e37 else np.float32
+                if len(bands) == 1 and len(rows) == n:  # all of one frame: its windows are the block
+                    flux = got.flux.astype(self.image.dtype, copy=False)[:, None]
+                    ivar = np.ascontiguousarray(got.ivar, wide)[:, None]
                 else:
-                    flux[at, b] = got.flux
-                if got.ivar.dtype != ivar.dtype and got.ivar.max(initial=0) > 1e37:
-                    ivar = ivar.astype(np.float64)
-                ivar[at, b] = got.ivar
+                    flux = np.zeros(shape, self.image.dtype) if flux is None else flux
+                    ivar = (
+                        np.zeros(shape, wide) if ivar is None else ivar.astype(np.result_type(ivar, wide), copy=False)
+                    )
+                    flux[at, b], ivar[at, b] = got.flux, got.ivar
                 empty[at] &= ~(distinct(got.ivar) > 0).any(axis=(1, 2))
                 if got.saturated is not None:
                     full[at] += got.saturated.mean(axis=(1, 2)) / len(bands)
@@ -288,7 +292,10 @@ class FrameCutouts(Scanned):
             int(i): problems.get(int(i), "no measured pixel: blank, masked or saturated") for i in np.flatnonzero(empty)
         }
         keep = np.flatnonzero(~empty)
-        arrays = {"image.flux": flux, "image.ivar": ivar}
+        arrays = {
+            "image.flux": np.zeros(shape, self.image.dtype) if flux is None else flux,
+            "image.ivar": np.zeros(shape, np.float32) if ivar is None else ivar,
+        }
         return Block(
             tuple(ids[i] for i in keep),
             arrays if len(keep) == n else {k: v[keep] for k, v in arrays.items()},
