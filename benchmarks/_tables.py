@@ -162,9 +162,22 @@ def _details(name: str, result: Result) -> list[str]:
         "",
         *_markdown(("figure", "definition", "ours, each seed", "target", "published by"), lines),
         "",
+        *_further(result),
         words(p),
         "",
     ]
+
+
+def _further(result: Result) -> list[str]:
+    """What was measured beside the four numbers."""
+    lines = []
+    for who, figures in result.get("further", {}).items():
+        paired = result.get("further_paired", {}).get(who, {})
+        for figure, estimate in figures.items():
+            held = paired.get(figure)
+            told = "-" if held is None else f"*{held['verdict']}*: {_estimate(held['estimate'])}"
+            lines.append((who, figure, _estimate(estimate), told))
+    return [*_markdown(("beside it", "figure", "value", "against ours"), lines), ""] if lines else []
 
 
 def _reached(value: float | None, target: float, better: str | None) -> str:

@@ -104,7 +104,7 @@ def estimate(value, low, high, n=900):
     return Estimate(value, low, high, n, "share of the objects in their class").json()
 
 
-def result(name, *, real, key, verdict="behind"):
+def result(name, *, real, key, verdict="behind", **more):
     origin = _machine.origin("python -m benchmarks recipe X --seeds 3")
     return {
         "recipe": name, "size": "full", "real": real, "data": "made-up", "classical_name": "forest",
@@ -115,7 +115,7 @@ def result(name, *, real, key, verdict="behind"):
         "paired": {"accuracy": {"estimate": estimate(-0.05, -0.07, -0.03), "verdict": verdict, "first": 0.85,
                                 "second": 0.9}},
         "provenance": {**origin, "key": key, "seeds": [0, 1, 2], "training_seconds": [1.0, 2.0, 3.0],
-                       "objects": {"train": 100, "test": 900}},
+                       "objects": {"train": 100, "test": 900}}, **more,
     }  # fmt: skip
 
 
@@ -185,6 +185,15 @@ def test_the_page_tells_machine_versions_commit_command_and_each_seed(kept):
     assert "`python -m benchmarks loading`" in text and f"torch {torch.__version__}" in text
     assert str(origin["machine"]["processor"]) in text and origin["commit"][:10] in text
     assert text.count("Not measured yet.") == len(_speed.names()) - 1
+
+
+def test_what_stands_beside_the_four_numbers_is_on_the_page(kept):
+    folder, write = kept
+    held = {"accuracy": {"estimate": estimate(0.04, 0.02, 0.06), "verdict": "ahead", "first": 0.89, "second": 0.85}}
+    write("lens-ground", further={"with real sky": {"accuracy": estimate(0.89, 0.87, 0.91)}},
+          further_paired={"with real sky": held})  # fmt: skip
+    page = _tables._page(_tables.load(folder), {})
+    assert "| with real sky | accuracy | 0.890 [0.870, 0.910] | *ahead*: 0.040 [0.020, 0.060] |" in page
 
 
 def test_a_readme_without_its_marks_is_refused(tmp_path):

@@ -23,57 +23,17 @@ from deepsky.errors import InputError
 from deepsky.evaluation import evaluate
 from deepsky.inference import predict
 from deepsky.io import read_json, write_json
-from deepsky.metrics.intervals import Difference, Estimate, bootstrap, paired_difference
+from deepsky.metrics.intervals import Estimate
+from deepsky.model import Model
+from deepsky.model import load as load_model
+from deepsky.result import Measure, Published, Result
 from deepsky.survey import Survey
 from deepsky.task import Task
 from deepsky.training import train
 
+__all__ = ["SIZES", "Measure", "Published", "Recipe", "Result", "cache", "code_of", "data", "demo", "find", "fitted",
+           "key", "recorded", "run"]  # fmt: skip
 SIZES = ("tiny", "quick", "full")
-
-
-@dataclass(frozen=True)
-class Measure:
-    """A figure of merit: ``function(scores, truth[, weight])``, which way is better, and its definition in words.
-
-    `estimate` and `difference` stand in where a plain bootstrap does not hold, as for TPR0; figures at the very top of
-    a list are quoted only with so many `negatives`.
-    """
-
-    name: str
-    function: Callable[..., Any]
-    better: str
-    definition: str
-    target: float | None = None
-    estimate: Callable[..., Estimate] | None = None
-    difference: Callable[..., Difference] | None = None
-    negatives: int = 0
-
-    def applies(self, truth: np.ndarray) -> bool:
-        """Whether there are enough negatives for the figure to mean what it is known for."""
-        return not self.negatives or int((truth == 0).sum()) >= self.negatives
-
-    def of(self, scores: np.ndarray, truth: np.ndarray, groups: np.ndarray) -> Estimate:
-        """The figure with its interval."""
-        if self.estimate is not None:
-            return self.estimate(scores, truth, groups)
-        return bootstrap(self.function, scores, truth, groups=groups, definition=self.definition)
-
-    def paired(self, a: np.ndarray, b: np.ndarray, truth: np.ndarray, groups: np.ndarray) -> Difference:
-        """Whether `a` is ahead of `b` on the same objects."""
-        if self.difference is not None:
-            return self.difference(a, b, truth, groups)
-        return paired_difference(self.function, a, b, truth, groups, better=self.better, definition=self.definition)
-
-
-@dataclass(frozen=True)
-class Published:
-    """A figure from the literature; `same_data` only if ours was measured on the very same objects."""
-
-    measure: str
-    value: float
-    who: str
-    source: str
-    same_data: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,11 +43,14 @@ class Recipe:
     Attributes
     ----------
     survey : (size, folder) -> survey with folds; a simulation is written into `folder` and found there the next time.
+    judged : likewise, for another survey whose test fold is judged; by default that of the training survey.
     training : arguments of `train` for every size.
     scores : (catalogue, survey) -> predictions, a row for each of the catalogue's; truth : test fold -> truths.
     classical : (survey, size) -> catalogue of the classical system, fitted on the same training truth.
     folds : that are predicted. Measures see the test fold only; `scores` may calibrate on the others.
     limit : (test fold, size) -> what physics or statistics allows, by measure.
+    further : by name, what is measured beside the four numbers: (our model, judged survey, size, folder) -> answers and
+        the survey whose test fold they are of, which need not be the judged one.
     group : column of the index whose equal values are resampled together.
     sources : names of the modules below deepsky whose text, with this recipe's own, decides whether a result holds.
     """
@@ -112,56 +75,8 @@ class Recipe:
     by: tuple[str, ...] = ()
     folds: tuple[str, ...] = ("test",)
     notes: str = ""
-
-
-@dataclass(frozen=True)
-class Result:
-    """The four numbers of a recipe, by measure, with what they were measured on."""
-
-    recipe: str
-    size: str
-    real: bool
-    data: str
-    classical_name: str
-    limit_name: str
-    published: Mapping[str, Mapping[str, Any]]
-    classical: Mapping[str, Estimate]
-    ours: Mapping[str, Estimate]
-    seeds: Mapping[str, Sequence[float]]
-    limit: Mapping[str, Estimate]
-    paired: Mapping[str, Difference]
-    targets: Mapping[str, float] = field(default_factory=dict)
-    provenance: Mapping[str, Any] = field(default_factory=dict)
-
-    def json(self) -> dict[str, Any]:
-        """JSON literals, as they are kept under ``benchmarks/results``."""
-        made = {k: v for k, v in vars(self).items() if k not in {"classical", "ours", "limit", "paired"}}
-        for name in ("classical", "ours", "limit", "paired"):
-            made[name] = {k: v.json() for k, v in getattr(self, name).items()}
-        return made
-
-    def __str__(self) -> str:
-        kind = "real data" if self.real else "simulation"
-        lines = [
-            f"{self.recipe} ({self.size}, {kind}: {self.data})",
-            "",
-            f"{'':<22}{'published':>12}  {'classical':<24}{'ours':<24}{'limit':<24}ours against classical",
-        ]
-        for name, ours in self.ours.items():
-            given = self.published.get(name)
-            word = "" if given is None else f"{given['value']:g}" if given["same_data"] else f"[{given['value']:g}]"
-            paired = self.paired[name].verdict if name in self.paired else ""
-            cells = [str(d[name]) if name in d else "-" for d in (self.classical, {name: ours}, self.limit)]
-            lines.append(f"{name:<22}{word:>12}  " + "".join(f"{c:<24}" for c in cells) + paired)
-        lines += ["", f"classical: {self.classical_name}; limit: {self.limit_name}"]
-        if any(not p["same_data"] for p in self.published.values()):
-            lines.append("[published]: measured on other data; not to be compared directly")
-        if self.size != "full":
-            lines.append(f"ours is labelled {self.size}: a first look, not the figure that counts")
-        spread = [f"{n} {np.mean(v):.4g} +- {np.std(v, ddof=1):.2g}" for n, v in self.seeds.items() if len(v) > 1]
-        if spread:
-            lines.append(f"over {len(next(iter(self.seeds.values())))} seeds: " + ", ".join(spread))
-        return "\n".join(lines)
+    judged: Callable[[str, Path], Survey] | None = None
+    further: Mapping[str, Callable[[Model, Survey, str, Path], tuple[Catalogue, Survey]]] = field(default_factory=dict)
 
 
 def find(name: str) -> Recipe:
@@ -177,14 +92,19 @@ def find(name: str) -> Recipe:
     return made
 
 
-def key(recipe: Recipe) -> str:
-    """Hash of the code of the recipe and of the modules it names: a result is good for this key alone."""
+def key(recipe: Recipe, file: str | None = None) -> str:
+    """Hash of the code of the recipe and of the modules it names: a result is good for this key alone.
+
+    Parameters
+    ----------
+    file : that the recipe came from, if it is not one of deepsky's.
+    """
     home = Path(deepsky.__file__).parent
-    made = hashlib.sha256(code_of(registry.where("recipes", recipe.name)))
+    made = hashlib.sha256(code_of(registry.where("recipes", file or recipe.name)))
     for name in sorted(recipe.sources):
         path = home / name.replace(".", "/")
-        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]:
-            made.update(code_of(file))
+        for each in sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]:
+            made.update(code_of(each))
     return made.hexdigest()[:12]
 
 
@@ -248,33 +168,39 @@ def run(
         raise InputError("no such size", found=size, known=SIZES)
     folder = Path(to) if to is not None else Path("runs") / f"{recipe.name}-{size}"
     began = time.monotonic()
-    survey = recipe.survey(size, cache() / "recipes" / f"{recipe.name}-{size}-{key(recipe)}")
-    test = survey.fold("test")
+    made = cache() / "recipes" / f"{recipe.name}-{size}-{key(recipe, name)}"
+    survey = recipe.survey(size, made)
+    there = survey if recipe.judged is None else recipe.judged(size, made)
+    test = there.fold("test")
     truth, groups = recipe.truth(test), test.column(recipe.group)
     # frozen before the first network is trained: nothing about ours can leak into what it is held against
-    judged = survey.select(np.isin(survey.column("fold").astype(str), recipe.folds), " + ".join(recipe.folds))
+    judged = there.select(np.isin(there.column("fold").astype(str), recipe.folds), " + ".join(recipe.folds))
     beside = recipe.classical(judged, size)
     classical = _aligned(recipe, beside, judged, test)
     limit = dict(recipe.limit(test, size))
     scores, seconds = [], []
+    further: dict[str, tuple[Catalogue, Survey]] = {}
     for seed in seeds:
         start = time.monotonic()
         place = folder / ("model" if seed == seeds[0] else f"model-{seed}")
-        model = _model(recipe, survey, place, seed, size, quiet)
+        model = fitted(recipe, survey, place, seed, size, quiet=quiet)
         seconds.append(round(time.monotonic() - start, 1))
         target = folder / ("catalogue" if seed == seeds[0] else f"catalogue-{seed}")
         catalogue = predict(model, judged, to=target, quiet=True)
         scores.append(_aligned(recipe, catalogue, judged, test))
         if seed == seeds[0]:
             evaluate(model, test, to=folder, by=recipe.by, catalogue=catalogue, classical=beside)
+            further = {who: measure(model, judged, size, folder) for who, measure in recipe.further.items()}
     result = _result(recipe, size, truth, groups, classical, scores, limit)
+    for who, (answers, whose) in further.items():
+        _beside(recipe, result, who, answers, whose, None if whose is not judged else scores[0])
     result.provenance.update(  # type: ignore[attr-defined]
-        key=key(recipe),
+        key=key(recipe, name),
         command=f"deepsky run {recipe.name}" + ("" if size == "full" else f" --{size}"),
         seeds=list(seeds),
         training_seconds=seconds,
         seconds=round(time.monotonic() - began, 1),
-        objects={f: int((survey.column("fold") == f).sum()) for f in ("train", "valid", "calib", "test")},
+        objects={f: int((survey.column("fold") == f).sum()) for f in ("train", "valid", "calib")} | {"test": len(test)},
         machine=_machine(),
         versions=plan.versions(),
         fold="test",
@@ -283,11 +209,10 @@ def run(
     return result
 
 
-def _model(recipe: Recipe, survey: Survey, place: Path, seed: int, size: str, quiet: bool) -> Any:
-    from deepsky.model import load
-
+def fitted(recipe: Recipe, survey: Survey, place: Path, seed: int, size: str, *, quiet: bool = False) -> Model:
+    """The recipe's model trained on `survey`, or the finished one that lies at `place`."""
     if (place / "checksums.json").exists():
-        return load(place)
+        return load_model(place)
     return train(recipe.task, survey, to=place, seed=seed, quiet=quiet, **recipe.training[size])
 
 
@@ -327,6 +252,19 @@ def _result(
     )
 
 
+def _beside(
+    recipe: Recipe, result: Result, who: str, answers: Catalogue, whose: Survey, ours: np.ndarray | None
+) -> None:
+    """Add what stands beside the four numbers; against `ours` where that answers the same objects."""
+    test = whose.fold("test")
+    scores, truth, groups = _aligned(recipe, answers, whose, test), recipe.truth(test), test.column(recipe.group)
+    measures = [m for m in recipe.measures if m.applies(truth)]
+    result.further[who] = {m.name: m.of(scores, truth, groups) for m in measures}  # type: ignore[index]
+    if ours is not None:
+        paired = {m.name: m.paired(scores, ours, truth, groups) for m in measures}
+        result.further_paired[who] = paired  # type: ignore[index]
+
+
 def _machine() -> str:
     info = Path("/proc/cpuinfo")
     names = (
@@ -353,10 +291,8 @@ def demo(*, size: str = "quick", to: str | Path = "demo", quiet: bool = False) -
     """
     folder = Path(to)
     result = run("lens-ground", size=size, to=folder, quiet=quiet)
-    from deepsky.model import load
-
     fresh = registry.find("recipes", "lens-ground").fresh(size, folder / "survey")
-    catalogue = predict(load(folder / "model"), fresh, to=folder / "found", quiet=quiet)
+    catalogue = predict(load_model(folder / "model"), fresh, to=folder / "found", quiet=quiet)
     written = catalogue.write(folder / "found" / "lenses.fits")
     lines = [str(result), ""]
     full = recorded("lens-ground")

@@ -97,6 +97,58 @@ def test_a_key_follows_code_and_nothing_else(tmp_path):
     assert recipe.code_of(first) == recipe.code_of(second) != recipe.code_of(third)
 
 
+MINE = '''"""A recipe that is trained on one survey and judged on another."""
+from tests import made_up
+from deepsky import tasks, training
+from deepsky.inference import predict
+from deepsky.metrics import classification
+from deepsky.metrics.intervals import bootstrap
+from deepsky.recipe import Measure, Recipe
+from deepsky.survey import Survey
+
+TASK, AUROC = tasks.Classify("shape"), Measure("AUROC", classification.auroc, "higher", "area under the ROC curve")
+
+def here(size, folder):
+    return made_up.survey(folder / "here", 600, size=16)
+
+def there(size, folder):
+    return made_up.survey(folder / "there", 280, size=16, seed=5)
+
+def classical(judged, size):
+    assert judged.path.name == "there"
+    return predict(training.train(TASK, Survey.load(judged.path.parent / "here"), network="constant"), judged)
+
+def at_home(model, judged, size, folder):
+    home = Survey.load(judged.path.parent / "here")
+    return predict(model, home.fold("test"), quiet=True), home
+
+def again(model, judged, size, folder):
+    return predict(model, judged, quiet=True), judged
+
+RECIPE = Recipe(
+    name="mine", question="?", data="blobs", real=False, task=TASK, survey=here, judged=there,
+    training={s: {"network": "mlp", "settings": {"hidden": (8,)}, "steps": 30, "baseline": None} for s in ("tiny",)},
+    measures=(AUROC,), scores=lambda c, s: c.column("p_round"), truth=lambda s: (s.column("shape") == "round") * 1,
+    classical=classical, classical_name="none", limit=lambda s, size: {}, limit_name="none",
+    further={"at home": at_home, "again": again},
+)
+'''
+
+
+def test_what_is_judged_may_be_another_survey_than_what_is_learnt(tmp_path):
+    (tmp_path / "mine.py").write_text(MINE)
+    result = recipe.run(str(tmp_path / "mine.py"), size="tiny", to=tmp_path / "run", quiet=True)
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert result.provenance["objects"]["train"] > 300 > 100 > result.provenance["objects"]["test"] == report["objects"]
+    assert "another than the training survey" in report["checks"]["trained on"]["words"]
+    assert "valid" in report["checks"]["looks like the training sample"]["words"]
+    again, home = result.further["again"]["AUROC"], result.further["at home"]["AUROC"]
+    assert again.value == result.ours["AUROC"].value and home.n > again.n
+    assert result.further_paired["again"]["AUROC"].verdict == "equal" and "at home" not in result.further_paired
+    kept = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert kept["further"]["at home"]["AUROC"]["value"] == home.value and "at home: AUROC" in str(result)
+
+
 def test_an_unknown_recipe_or_size_names_the_known_ones():
     from deepsky.errors import InputError
 
