@@ -236,6 +236,52 @@ def test_bins_hold_the_paired_change() -> None:
     assert b.figures["ours"]["AUROC"].value == pytest.approx(alone)
 
 
+@pytest.mark.parametrize("nothing", [np.nan, 0.0])
+@pytest.mark.parametrize("code", [1, 0])
+def test_a_column_of_one_class_is_held_against_all_of_the_other(survey: Survey, nothing: float, code: int) -> None:
+    here = survey_of(len(Y), np.where(code == Y, np.arange(len(Y)), nothing), survey)
+    everybody = {"ours": binary(), "classical": binary(WORSE)}
+    made, name = judging.in_bins(everybody, here, "radius", np.arange(len(Y)), None, replicates=200)
+    assert name == ("no", "lens")[code] and len(made) == int((code == Y).sum()) // 100
+    others = P[code != Y]
+    for b in made:
+        mine = P[(code == Y) & (np.arange(len(Y)) >= b.low) & (np.arange(len(Y)) <= b.high)]
+        assert (b.n, b.against) == (len(mine), len(others))
+        above = (mine[:, None] > others).mean()  # no scores tie
+        assert b.figures["ours"]["AUROC"].value == pytest.approx(above if code else 1 - above)
+        assert b.figures["ours"]["AUROC"].low < b.figures["ours"]["AUROC"].value < b.figures["ours"]["AUROC"].high
+        assert not {"purity", "log loss"} & set(b.figures["ours"])
+        if code:
+            assert b.figures["ours"]["completeness"].value == pytest.approx((mine >= 0.5).mean())
+            at = np.sort(others)[-int(0.01 * len(others)) - 1]  # one score more than the rate allows
+            assert b.figures["ours"]["TPR at FPR 0.01"].value == pytest.approx((mine > at).mean())
+        else:
+            assert "completeness" not in b.figures["ours"]  # that of all lenses, in every bin
+        assert b.paired["AUROC"].first == b.figures["ours"]["AUROC"].value
+    assert made[0].json()["against"] == len(others)
+
+
+def test_which_class_has_a_column() -> None:
+    a, n = binary(), len(Y)
+    free = np.random.default_rng(5).random(n)
+    assert judging.owner(a, free) is None and judging.owner(a, np.zeros(n)) is None
+    assert judging.owner(a, np.where(Y == 1, free, np.nan)) == 1
+    assert judging.owner(a, np.where(Y == 1, np.nan, free)) == 0
+    assert judging.owner(a, np.where(Y == 1, free, np.where(free < 0.5, np.nan, 0.0))) == 1
+    kinds = np.where(Y == 1, "lens", np.where(free < 0.5, "spiral", "ring")).astype(object)
+    assert judging.owner(a, kinds) == 0
+    assert judging.owner(a, np.where(Y == 1, kinds, None)) is None  # nobody has values that differ
+    few = judging.subset(a, np.concatenate([np.flatnonzero(Y == 1), np.flatnonzero(Y == 0)[:3]]))
+    assert judging.owner(few, np.where(few.truth == 1, free[: len(few)], 0.0)) is None  # three may agree by chance
+    assert judging.owner(judging.subset(a, np.flatnonzero(Y == 1)), free[: Y.sum()]) is None
+    assert judging.owner(several(), free[:500]) is None
+
+
+def survey_of(n: int, radius: np.ndarray, survey: Survey) -> Survey:
+    rows = np.arange(n) % len(survey)
+    return survey.select(rows, "many").with_columns({"radius": radius}, {"radius": Column(unit="arcsec")})
+
+
 # -- what is drawn ----------------------------------------------------------------------------------------------
 def test_curves_equal_the_figures_at_their_points() -> None:
     made = drawing.ranked(binary(), GROUPS, 80)
@@ -325,7 +371,7 @@ def test_wrong_probabilities_and_intervals_are_said(survey: Survey) -> None:
     assert not {"calibration", "conformal sets"} & set(caveats.of_answers(right, q, {}, {}))
     found = caveats.of_answers(bold, q, {}, {})
     assert found["calibration"].mark == "warn" and "lens 50%" in found["conformal sets"].words
-    assert "no " not in found["conformal sets"].words.split("of:")[1]
+    assert "no " not in found["conformal sets"].words.split("for:")[1]
     v = judging.known(Regress("width").bind(survey), survey)["width"]
     assert "posterior" not in caveats.of_answers(values(), v, {}, {})
     assert "68%" in caveats.of_answers(values(claimed=0.1), v, {}, {})["posterior"].words

@@ -26,6 +26,7 @@ def test_an_estimate_is_quoted_with_two_figures_of_its_width():
     assert str(i.Estimate(nan, nan, nan, 0, "")) == "not defined"
     assert str(i.Estimate(1.0, 1.0, 1.0, 3, "")) == "1.00 [1.00, 1.00]"
     assert str(i.Estimate(0.0, 0.0, 0.0, 3, "")) == "0.000 [0.000, 0.000]"
+    assert str(i.Estimate(-0.0002, -0.012, -0.0001, 3, "")) == "0.000 [-0.012, 0.000]"
 
 
 def test_an_estimate_survives_json():

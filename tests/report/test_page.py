@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
+from collections import Counter
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -138,6 +139,27 @@ def test_every_figure_is_in_the_table_and_defined(reports: dict[str, Report], pa
     for check in reports[kind].checks.values():
         assert check.words in text
     assert "simulation" in text and "Beware" in text
+
+
+def test_bins_of_a_column_that_one_class_has_say_so(survey: Survey) -> None:
+    long = survey.column("shape") == "long"
+    radius = np.where(long, np.linspace(0.3, 2, len(survey)), np.nan)
+    here = survey.with_columns({"radius": radius}, {"radius": Column(unit="arcsec")})
+    report = evaluate(answered.binary(here), here, task=Classify("shape"), by=("radius", "mag"), replicates=20)
+    html = str(page.body(report))
+    text = re.sub(r"\s+", " ", Page(html).text)
+    # in the caption and beside the table, of this column only
+    assert text.count(f"against all {int((~long).sum())} objects of the class “round”") == 2
+    assert text.count("Only objects of the class “long” have values of radius") == 2
+    own = report.questions["shape"].bins["radius"]
+    assert len(own) > 1 and all(0.5 < b.figures["ours"]["AUROC"].value < 1 for b in own)
+    assert report.json()["questions"]["shape"]["bins of one class"] == {"radius": "long"}
+
+
+def test_residuals_have_numbers_on_both_axes(pages: dict[str, str]) -> None:
+    drawing = next(d for d in re.findall(r"<svg .*?</svg>", pages["values"], re.S) if "width, true" in d)
+    numbers = re.findall(r'<text [^>]*?\bx="([\d.]+)" y="([\d.]+)"[^>]*>[−\d.]+</text>', drawing)
+    assert max(Counter(y for _, y in numbers).values()) >= 6  # three below each of the two columns
 
 
 def test_losses_are_as_plain_as_wins(reports: dict[str, Report], pages: dict[str, str], survey: Survey) -> None:

@@ -244,7 +244,7 @@ def _of_classes(a: Answers, prior: Mapping[str, float], assumed: Mapping[str, fl
         low = [m for m in missed if m[2] < a.level - 3 * np.sqrt(a.level * (1 - a.level) / m[1])]
         if low:
             words = ", ".join(f"{n} {share:.0%}" for n, _, share in low)
-            text = f"at {a.level:.0%} over all classes; they hold the true class of too few of: {words}"
+            text = f"meant for {a.level:.0%} over all classes; the true class stands in too few of those for: {words}"
             found["conformal sets"] = Check(text, "warn")
     p, right = (a.scores, a.truth == 1) if a.kind == "binary" else calibration.top_label(a.scores, a.truth)
     error, chance = calibration.ece(p, right), calibration.ece_if_calibrated(p, draws=200, level=0.999).high
@@ -255,11 +255,15 @@ def _of_classes(a: Answers, prior: Mapping[str, float], assumed: Mapping[str, fl
     if prior and all(n in prior for n in a.names):
         far = max(abs(np.log((shares[n] + 1e-9) / (prior[n] + 1e-9))) for n in a.names)
         words = "class shares: " + ", ".join(
-            f"{n} {shares[n]:.3g} here, {prior[n]:.3g} in the training fold" for n in a.names[:6]
+            f"{n} {_part(shares[n])} here, {_part(prior[n])} in the training fold" for n in a.names[:6]
         )
         if assumed and any(abs(assumed.get(n, p) - p) > 1e-6 for n, p in prior.items()):
-            named = ", ".join(f"{n} {assumed[n]:.3g}" for n in a.names[:6] if n in assumed)
+            named = ", ".join(f"{n} {_part(assumed[n])}" for n in a.names[:6] if n in assumed)
             words += f"; the probabilities assume {named}"
         mark: Literal["", "warn"] = "warn" if far > np.log(1.5) else ""
         found["class prior"] = Check(words, mark, {"here": shares, "training": dict(prior)})
     return found
+
+
+def _part(p: float) -> str:
+    return f"{p:.3f}" if p >= 0.001 else f"{p:.1g}"

@@ -186,11 +186,12 @@ def precision_recall(a: Answers) -> Plain:
 def at_thresholds(a: Answers) -> Plain:
     """Completeness and purity with their binomial intervals on a grid of thresholds."""
     grid = np.unique(np.concatenate([np.linspace(0.01, 0.99, 50), [0.001, 0.999]]))
-    made: Plain = {"threshold": grid.tolist(), "completeness": [], "purity": []}
+    made: Plain = {"threshold": grid.tolist(), "completeness": [], "purity": [], "selected": []}
     positives = int((a.truth == 1).sum())
     for t in grid:
         above = a.scores >= t
         true, selected = int((above & (a.truth == 1)).sum()), int(above.sum())
+        made["selected"].append(selected)
         for name, share in (
             ("completeness", proportion(true, positives, "completeness")),
             ("purity", proportion(true, selected, "purity")),

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from deepsky.judging.answering import Answers, subset
+from deepsky.judging.answering import Answers
 from deepsky.metrics import calibration, classification, distributions, regression
 from deepsky.metrics._bootstrap import codes, definition_of, draw, evaluate, interval
 from deepsky.metrics._curve import Curve, area
 from deepsky.metrics._weights import mean, plain, quantile, ratio, weights
-from deepsky.metrics.binning import Bin
 from deepsky.metrics.intervals import Difference, Estimate
 
 Metric = Callable[..., Any]
@@ -270,63 +269,3 @@ def _differences(
             Estimate(value, low, high, one.n, words, level, one.groups), verdict, one.value, two.value
         )
     return made
-
-
-# -- in bins ----------------------------------------------------------------------------------------------------
-@dataclass(frozen=True, eq=False)
-class Binned:
-    """Figures on some of the objects.
-
-    Attributes
-    ----------
-    label, low, high : which; NaN ends for a bin of words.
-    n : how many objects.
-    figures : by who and name; `paired` of the first against the second, by name.
-    miss : names of coverages that are off by more than three binomial sigma.
-    """
-
-    label: str
-    low: float
-    high: float
-    n: int
-    figures: Mapping[str, Mapping[str, Estimate]]
-    paired: Mapping[str, Difference] = field(default_factory=dict)
-    miss: tuple[str, ...] = ()
-
-    def json(self) -> dict[str, Any]:
-        """JSON literals."""
-        return {
-            "bin": self.label,
-            "low": self.low,
-            "high": self.high,
-            "n": self.n,
-            "figures": {w: {k: e.json() for k, e in f.items()} for w, f in self.figures.items()},
-            "paired": {k: d.json() for k, d in self.paired.items()},
-            "coverage off": list(self.miss),
-        }
-
-
-def binned(
-    answers: Mapping[str, Answers], bins: Sequence[Bin], groups: np.ndarray | None, *, replicates: int = 500
-) -> tuple[Binned, ...]:
-    """The headline figures of everybody in every bin; `bins` hold rows of the answers."""
-    made = []
-    for b in bins:
-        here = {who: subset(a, b.rows) for who, a in answers.items()}
-        first = next(iter(here.values()))
-        own = None if groups is None else groups[b.rows]
-        found, paired = compared(here, own, replicates=replicates, only=headline(first))
-        beside = paired.get("classical", next(iter(paired.values()), {}))
-        made.append(Binned(b.label, b.low, b.high, b.n, found, beside, _missed(first, found[next(iter(here))])))
-    return tuple(made)
-
-
-def _missed(a: Answers, found: Mapping[str, Estimate]) -> tuple[str, ...]:
-    nominal = {"coverage 68%": 0.68, "coverage 95%": 0.95} | (
-        {} if a.level is None else {"conformal coverage": a.level}
-    )
-    return tuple(
-        name
-        for name, share in nominal.items()
-        if name in found and abs(found[name].value - share) > 3 * np.sqrt(share * (1 - share) / len(a))
-    )

@@ -11,9 +11,9 @@ import numpy as np
 from deepsky.catalogue import Catalogue
 from deepsky.judging import caveats
 from deepsky.judging.answering import Answers, constant, known, subset
+from deepsky.judging.bins import Binned, in_bins
 from deepsky.judging.drawing import curves
-from deepsky.judging.merit import Binned, binned, compared
-from deepsky.metrics.binning import Bin, quantile_bins, value_bins
+from deepsky.judging.merit import compared
 from deepsky.metrics.intervals import Difference, Estimate
 from deepsky.survey import Survey
 from deepsky.task import Task
@@ -36,6 +36,7 @@ class Question:
     curves : what a report draws, by drawing and then by who; JSON literals (see `deepsky.judging.drawing`).
     clean : figures and numbers of objects without those whose group stands in another fold; empty where none do.
     checks : what must be known of this question alone.
+    alone : by column that one class alone has, the name of that class; its bins hold all objects of the other class.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Question:
     over_constant: Mapping[str, Difference] = field(default_factory=dict)
     clean: Mapping[str, Mapping[str, Estimate]] = field(default_factory=dict)
     checks: Mapping[str, caveats.Check] = field(default_factory=dict)
+    alone: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def first(self) -> str:
@@ -74,6 +76,7 @@ class Question:
             "over constant": {n: d.json() for n, d in self.over_constant.items()},
             "without shared groups": plain(self.clean),
             "bins": {column: [b.json() for b in rows] for column, rows in self.bins.items()},
+            "bins of one class": dict(self.alone),
             "curves": dict(self.curves),
             "checks": {n: c.json() for n, c in self.checks.items()},
         }
@@ -98,10 +101,7 @@ def judge(
     figures, differences = compared(answers, groups, replicates=replicates)
     asked = {who: a for who, a in answers.items() if who != "constant"}
     _, *others = asked
-    bins = {}
-    for column in columns:
-        cut = _cut(survey, column, rows)
-        bins[column] = binned(asked, cut, groups, replicates=replicates)
+    made = {column: in_bins(asked, survey, column, rows, groups, replicates=replicates) for column in columns}
     good = caveats.clean(survey, rows)
     clean: Mapping[str, Mapping[str, Estimate]] = {}
     if good is not None:
@@ -112,20 +112,13 @@ def judge(
         answers,
         figures,
         differences[others[0]] if others else {},
-        bins,
+        {column: bins for column, (bins, _) in made.items()},
         rows,
         curves(asked, groups, replicates=min(replicates, 200, max(50, CELLS // len(rows)))),
         differences.get("constant", {}),
         clean,
+        alone={column: name for column, (_, name) in made.items() if name},
     )
-
-
-def _cut(survey: Survey, column: str, rows: np.ndarray) -> tuple[Bin, ...]:
-    values = survey.column(column)[rows]
-    made = survey.schema.columns.get(column)
-    if values.dtype.kind not in "iuf" or (values.dtype.kind in "iu" and len(np.unique(values)) <= 10):
-        return value_bins(values, name=column)
-    return quantile_bins(values, name=column, unit="" if made is None else made.unit)
 
 
 def priors(task: Task, catalogue: Catalogue) -> tuple[dict[str, float], dict[str, float]]:

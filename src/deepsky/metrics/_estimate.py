@@ -40,7 +40,8 @@ class Estimate:
         if math.isnan(self.low) or math.isnan(self.high):
             return f"{self.value:.3g}"
         digits = _digits(self.high - self.low, self.value)
-        return f"{self.value:.{digits}f} [{self.low:.{digits}f}, {self.high:.{digits}f}]"
+        value, low, high = (round(x, digits) + 0.0 for x in (self.value, self.low, self.high))  # no minus before a zero
+        return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
     def __repr__(self) -> str:
         share = "" if self.groups is None else f" in {self.groups:,} groups"

@@ -263,7 +263,7 @@ def _cards(report: Report, question: Question, rows: np.ndarray) -> tuple[Card, 
 
 def _truth(a: Answers, i: int) -> str:
     if a.kind == "values":
-        return f"true: {a.truth[i]:.4g} {a.unit}".strip()
+        return f"true: {_number(a.truth[i], _width(a, i))} {a.unit}".strip()
     return f"true: {clean(a.names[a.truth[i]], 24)}"
 
 
@@ -271,13 +271,31 @@ def _said(a: Answers, i: int, who: str) -> str:
     """The answer with its uncertainty."""
     start = f"{who}: " if who else ""
     if a.kind == "values":
-        ends = "" if a.low is None or a.high is None else f" [{a.low[i]:.3g}, {a.high[i]:.3g}]"
-        return f"{start or 'said: '}{a.scores[i]:.3g}{ends}"
+        width = _width(a, i)
+        ends = ""
+        if a.low is not None and a.high is not None:
+            ends = f" [{_number(a.low[i], width)}, {_number(a.high[i], width)}]"
+        return f"{start or 'said: '}{_number(a.scores[i], width)}{ends}"
     if a.kind == "binary":
         return f"{start}p = {_share(a.scores[i])}" if who else f"p({clean(a.names[1], 12)}) = {_share(a.scores[i])}"
     top = int(a.scores[i].argmax())
     own = "" if top == a.truth[i] else f", {clean(a.names[a.truth[i]], 16)} {_share(a.of_truth[i])}"
     return f"{start or 'said: '}{clean(a.names[top], 16)} {_share(a.scores[i, top])}{own}"
+
+
+def _width(a: Answers, i: int) -> float:
+    """How wide the interval of an answer is; without one, how far answers lie from the truth."""
+    if a.low is not None and a.high is not None:
+        return float(a.high[i] - a.low[i])
+    return float(np.median(np.abs(a.residual)))
+
+
+def _number(x: float, width: float) -> str:
+    """A number with two figures of its uncertainty."""
+    if not (np.isfinite(x) and 1e-4 < width < 1e6):
+        return f"{x:.3g}".replace("-", "−")
+    digits = max(0, 1 - int(np.floor(np.log10(width))))
+    return f"{round(x, digits) + 0.0:.{digits}f}".replace("-", "−")
 
 
 def _share(p: float) -> str:

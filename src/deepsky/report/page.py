@@ -21,8 +21,11 @@ if TYPE_CHECKING:
     from deepsky.judging import Binned, Question
     from deepsky.metrics.intervals import Estimate
 
+STAR = " *"  # few false positives stand behind a figure
 DRAWN = 6  # questions that are drawn; of more, tables only
-BINNED = ("AUROC", "completeness", "purity", "accuracy", "balanced accuracy", "bias", "sigma_NMAD", "coverage 68%")
+BINNED = ("AUROC", "completeness", "purity", "TPR at FPR 0.01", "accuracy", "balanced accuracy", "bias", "sigma_NMAD",
+          "coverage 68%")  # fmt: skip
+Bins = tuple[str, Plot | None, str, tuple[str, ...], tuple[tuple[str, ...], ...]]
 LEARNT = ("AUROC", "RMSE", "accuracy", "sigma_NMAD", "log loss", "CRPS", "R2")
 
 
@@ -46,7 +49,7 @@ class Section:
     against: str
     first: str
     figures: tuple[Plot, ...]
-    bins: tuple[tuple[str, Plot | None, tuple[str, ...], tuple[tuple[str, ...], ...]], ...]
+    bins: tuple[Bins, ...]
     sheets: tuple[gallery.Sheet, ...]
     lists: tuple[tuple[str, tuple[str, ...], tuple[tuple[str, ...], ...]], ...]
 
@@ -67,7 +70,7 @@ def _render(report: Report, *, frame: bool) -> str:
     history = _history(report)
     made: str = template("template.html").render(
         frame=frame,
-        title=clean(report.title, 200),
+        title=clean(words.place(report.title), 200),
         kind="real data" if report.survey.schema.real else "simulation",
         version=deepsky.__version__,
         summary=words.summary(report),
@@ -171,9 +174,10 @@ def _binary(report: Report, q: Question, looks: Mapping[str, Look]) -> Iterator[
         yield Plot(
             plots_classes.selection(c["threshold"], c["prevalence"], c["follow-up"], looks),
             "Left: completeness and purity of the objects above a threshold, at this sample's prevalence "
-            f"({n / len(a):.3g}), with 95% binomial intervals. Middle: purity at declared prevalences. Right: true "
-            "objects to expect in a follow-up list of the highest scores, drawn from a survey of that prevalence; "
-            f"dotted: all of them. Faint where fewer than three false positives stand behind a line.{_who(q, looks)}",
+            f"({n / len(a):.3g}), with 95% binomial intervals, purity where ten objects or more are. Middle: purity at "
+            "declared prevalences. Right: true objects to expect in a follow-up list of the highest scores, drawn from "
+            "a survey of that prevalence; dotted: all of them. Faint where fewer than three false positives stand "
+            f"behind a line.{_who(q, looks)}",
         )
     yield from _decisions(q, looks, f"probability of {clean(a.names[1], 24)}")
 
@@ -240,14 +244,14 @@ def _values(report: Report, q: Question, looks: Mapping[str, Look]) -> Iterator[
         )
 
 
-def _bins(
-    report: Report, q: Question, looks: Mapping[str, Look], drawn: bool
-) -> Iterator[tuple[str, Plot | None, tuple[str, ...], tuple[tuple[str, ...], ...]]]:
-    """Each column's drawing and its table."""
+def _bins(report: Report, q: Question, looks: Mapping[str, Look], drawn: bool) -> Iterator[Bins]:
+    """Each column's drawing, what must be said of its bins, and their table."""
     a = q.answers[q.first]
     for column, rows in q.bins.items():
-        names = [n for n in BINNED if any(n in b.figures[q.first] for b in rows)][:3]
-        if a.level is not None and any("conformal coverage" in b.figures[q.first] for b in rows):
+        own = [b.figures[q.first] for b in rows]
+        has = {n for figures in own for n, e in figures.items() if np.isfinite(e.value)}
+        names = [n for n in BINNED if n in has][:3]
+        if a.level is not None and "conformal coverage" in has:
             names.append("conformal coverage")
         made = report.survey.schema.columns.get(column)
         label = axis(column, "" if made is None else made.unit)
@@ -257,9 +261,24 @@ def _bins(
             plot = Plot(
                 plots.bins(rows, names, looks, label, nominal),
                 f"Figures in bins of {clean(column)}, with 95% intervals; grey bars: numbers of objects"
-                + ("; dotted: nominal." if set(names) & set(nominal) else "."),
+                + ("; dotted: nominal." if set(names) & set(nominal) else ".")
+                + (f" {_alone(q, column)}" if column in q.alone else ""),
             )
-        yield column, plot, *_bin_table(q, rows)
+        yield column, plot, _alone(q, column), *_bin_table(q, rows)
+
+
+def _alone(q: Question, column: str) -> str:
+    """What the bins of a column mean that one class alone has."""
+    if column not in q.alone:
+        return ""
+    name, a = q.alone[column], q.answers[q.first]
+    other = next(n for n in a.names if n != name)
+    n = next(b.against for b in q.bins[column])
+    return (
+        f"Only objects of the class “{clean(name, 24)}” have values of {clean(column)}: those of each bin are held "
+        f"against all {n:,} objects of the class “{clean(other, 24)}”. Purity and log loss are left out: they would "
+        "follow the size of a bin, since no object of the other class belongs to one."
+    )
 
 
 def _bin_table(q: Question, rows: Sequence[Binned]) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
@@ -287,7 +306,7 @@ def _lists(q: Question) -> Iterator[tuple[str, tuple[str, ...], tuple[tuple[str,
         rows = []
         for p in dict.fromkeys(f["prevalence"] for f in made["figures"]):
             here = {f["completeness"]: f for f in made["figures"] if f["prevalence"] == p}
-            rows.append((f"{p:g}", *(_limited(here[s]["purity"], here[s]["false positives"], 3) for s in shares)))
+            rows.append((f"{p:g}", *(_limited(here[s]["purity"], here[s]["false positives"]) for s in shares)))
         yield "Purity at a declared prevalence", ("prevalence", *(f"{s:.0%} complete" for s in shares)), tuple(rows)
     made = q.curves.get("follow-up", {}).get(q.first) or {}
     if made.get("figures"):
@@ -300,15 +319,21 @@ def _lists(q: Question) -> Iterator[tuple[str, tuple[str, ...], tuple[tuple[str,
         yield title, ("prevalence", *(f"N = {n:,}" for n in sizes)), tuple(rows)
 
 
-def _limited(e: Mapping[str, Any], behind: float, digits: int) -> str:
-    """A figure with its interval; marked where few false positives of the sample stand behind it."""
-    if e["value"] is None or not np.isfinite(e["value"]):
+def _limited(e: Mapping[str, Any], behind: float, digits: int | None = None) -> str:
+    """A figure with its interval; marked where few false positives of the sample stand behind it.
+
+    Numbers of objects have `digits` decimals below ten; shares as many as their interval is wide.
+    """
+    value, low, high = (float("nan") if e[k] is None else float(e[k]) for k in ("value", "low", "high"))
+    if not np.isfinite(value):
         return "–"
-    digits = digits if e["value"] < 10 else 0
-    text = f"{e['value']:,.{digits}f}"
-    if e["low"] is not None and np.isfinite(e["low"]) and e["low"] < e["high"]:
-        text += f" [{e['low']:,.{digits}f}, {e['high']:,.{digits}f}]"
-    return text + (" *" if behind < 3 else "")
+    ranged = low < high
+    if digits is None:
+        digits = max(0, 1 - int(np.floor(np.log10(high - low)))) if ranged else 3
+    elif value >= 10:
+        digits = 0
+    text = f"{value:,.{digits}f}" + (f" [{low:,.{digits}f}, {high:,.{digits}f}]" if ranged else "")
+    return text + (STAR if behind < 3 else "")
 
 
 # -- training -----------------------------------------------------------------------------------------------------
@@ -321,8 +346,8 @@ def _history(report: Report) -> Plot | None:
         return None
     return Plot(
         plots.history(report.history, score),
-        f"Training: the loss of the training batches since the last look, and the {score} of the validation fold; the "
-        "weights with the best score were kept.",
+        f"Training: the loss of the training batches since the last look, and the {words.minus(score)} of the "
+        "validation fold; the weights with the best score were kept.",
     )
 
 

@@ -156,11 +156,10 @@ def logarithmic(axes: Axes, which: str = "x") -> None:
 
 
 def calm(axes: Axes, x: int = 5, y: int = 5) -> None:
-    """Few ticks."""
-    if axes.get_xscale() == "linear":
-        axes.xaxis.set_major_locator(MaxNLocator(x))
-    if axes.get_yscale() == "linear":
-        axes.yaxis.set_major_locator(MaxNLocator(y))
+    """Few ticks, at plain numbers."""
+    for axis_, scale, most in ((axes.xaxis, axes.get_xscale(), x), (axes.yaxis, axes.get_yscale(), y)):
+        if scale == "linear":
+            axis_.set_major_locator(MaxNLocator(most, steps=[1, 2, 2.5, 5, 10]))
 
 
 def errors(points: Sequence[Estimate]) -> tuple[np.ndarray, np.ndarray]:
@@ -231,7 +230,7 @@ def _counts(ax: Axes, edges: np.ndarray, rows: Sequence[Binned]) -> None:
     left, right = float((at - width / 2).min()), float((at + width / 2).max())
     ax.set_xlim(left - 0.02 * (right - left), right + 0.02 * (right - left))
     words = f"n = {n.min():,.0f}" + (f" to {n.max():,.0f}" if n.max() > n.min() else "")
-    ax.text(0.99, 0.14, words, transform=ax.transAxes, ha="right", va="bottom", fontsize=6.5, color=THIRD)
+    ax.text(0.98, 0.06, words, transform=ax.transAxes, ha="right", va="center", fontsize=6.5)
 
 
 @draw
@@ -244,7 +243,7 @@ def history(records: Sequence[Mapping[str, Any]], score: str) -> Figure:
             x, y = np.array(here, dtype=float).T
             ax.plot(x, y, color=color, marker="o", ms=2.2, lw=1.2)
         ax.set_xlabel("step")
-        ax.set_ylabel("training loss" if name == "loss" else f"{name}, validation fold")
+        ax.set_ylabel("training loss" if name == "loss" else f"{name.replace('-', '−')}, validation fold")
         calm(ax)
     return figure
 

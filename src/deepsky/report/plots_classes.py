@@ -26,6 +26,8 @@ from deepsky.report.plots import (
 )
 
 Curves = Mapping[str, Mapping[str, Any]]
+FLOOR = 0.02  # purities below which the axis is logarithmic
+SELECTED = 10  # objects above a threshold below which their purity is not drawn
 DASHES = ("-", "--", "-.", ":")
 
 
@@ -75,6 +77,8 @@ def selection(threshold: Curves, prevalence: Curves, follow_up: Curves, looks: M
         if t:
             for name, color in (("completeness", SEVERAL[2]), ("purity", SEVERAL[3])):
                 y = np.array([[np.nan if v is None else v for v in row] for row in t[name]], dtype=float)
+                if name == "purity":
+                    y[np.array(t["selected"]) < SELECTED] = np.nan
                 first = look.color == FIRST
                 left.plot(t["threshold"], y[:, 0], color=color, ls=look.dash, lw=1.5 if first else 1.0,
                           label=name if first else None)  # fmt: skip
@@ -85,7 +89,8 @@ def selection(threshold: Curves, prevalence: Curves, follow_up: Curves, looks: M
     for who, look in looks.items():
         _prevalences(middle, prevalence.get(who) or {}, "completeness", "purity", look)
         _prevalences(right, follow_up.get(who) or {}, "listed", "true", look)
-    middle.set(xlabel="completeness", ylabel="purity at a declared prevalence", xlim=(0, 1), ylim=(0, 1.02))
+    middle.set(xlabel="completeness", ylabel="purity at a declared prevalence", xlim=(0, 1))
+    _pure(middle, prevalence)
     listed = next((f["listed"] for f in follow_up.values() if f), [1, 10])
     survey = next((f["survey"] for f in follow_up.values() if f), 0)
     right.plot(listed, listed, color=THIRD, lw=0.8, ls=":")
@@ -97,6 +102,17 @@ def selection(threshold: Curves, prevalence: Curves, follow_up: Curves, looks: M
     handles, labels = middle.get_legend_handles_labels()
     figure.legend(handles, [f"prevalence {v}" for v in labels], loc="outside upper right", ncols=4)
     return figure
+
+
+def _pure(ax: Axes, prevalence: Curves) -> None:
+    """A linear axis of purity, or a logarithmic one where the rarest objects would lie on its floor."""
+    ends = [c["purity"][-1] for made in prevalence.values() if made for c in made["curves"]]
+    lowest = min((p for p in ends if p is not None and p > 0), default=1.0)
+    if lowest > FLOOR:
+        ax.set_ylim(0, 1.02)
+    else:
+        logarithmic(ax, "y")
+        ax.set_ylim(10 ** np.floor(np.log10(lowest)), 1.2)
 
 
 def _prevalences(ax: Axes, made: Mapping[str, Any], x: str, y: str, look: Look) -> None:
@@ -149,6 +165,7 @@ def reliability(made: Curves, looks: Mapping[str, Look], label: str) -> Figure:
     asked = [w for w in looks if w in made]
     figure = Figure(figsize=(3.3 * len(asked) if len(asked) < 3 else 7.6, 3.6), layout="constrained")
     grid = figure.add_gridspec(2, len(asked), height_ratios=(3.2, 1))
+    steep = any(max(made[w]["counts"], default=0) > 20 * max(np.median(made[w]["counts"]), 1) for w in asked)
     for i, who in enumerate(asked):
         c, look = made[who], looks[who]
         ax, below = figure.add_subplot(grid[0, i]), figure.add_subplot(grid[1, i])
@@ -156,12 +173,12 @@ def reliability(made: Curves, looks: Mapping[str, Look], label: str) -> Figure:
         y = np.array(c["share"], dtype=float).reshape(-1, 3)
         bars = np.clip([y[:, 0] - y[:, 1], y[:, 2] - y[:, 0]], 0, None)
         ax.errorbar(c["mean"], y[:, 0], bars, color=look.color, fmt=look.marker, elinewidth=0.9, ls=look.dash, lw=1.0)
-        ax.set(xlim=(0, 1), ylim=(0, 1), title=look.label)
-        ax.set_xticklabels([])
+        ax.set(xlim=(-0.01, 1.01), ylim=(-0.02, 1.02), title=look.label)
+        ax.tick_params(labelbottom=False)
         edges = np.array(c["edges"])
         below.bar(edges[:-1], c["counts"], np.diff(edges), align="edge", color=look.color, alpha=0.45, lw=0)
-        below.set(xlim=(0, 1), xlabel=label)
-        if max(c["counts"], default=0) > 20 * max(np.median(c["counts"]), 1):
+        below.set(xlim=(-0.01, 1.01), xlabel=label)
+        if steep:
             below.set_yscale("symlog", linthresh=10)
             ticks = [0, 10, *(t for t in (100, 1000, 10_000, 100_000, 1_000_000) if t < 1.5 * max(c["counts"]))]
             below.set_yticks(ticks, [f"{t:,}" for t in ticks])

@@ -27,13 +27,14 @@ def _ramp(color: str) -> Colormap:
 
 
 def _cloud(
-    ax: Axes, x: np.ndarray, y: np.ndarray, color: str, extent: tuple[float, float, float, float], tall: float
-) -> None:
+    ax: Axes, x: np.ndarray, y: np.ndarray, color: str, extent: tuple[float, float, float, float], tall: float,
+    across: int = 40,
+) -> None:  # fmt: skip
     """Points where there are few, else hexagons by the logarithm of their numbers; `tall` is the panel's y / x."""
     if len(x) <= FEW:
         ax.scatter(x, y, s=7, color=color, alpha=0.55, linewidths=0, rasterized=True)
     else:
-        grid = (40, max(4, round(40 * tall / 1.73)))
+        grid = (across, max(4, round(across * tall / 1.73)))
         ax.hexbin(x, y, gridsize=grid, bins="log", mincnt=1, cmap=_ramp(color), extent=extent, linewidths=0.1,
                   rasterized=True)  # fmt: skip
     ax.set_xlim(extent[:2])
@@ -81,7 +82,7 @@ def against_truth(answers: Mapping[str, Answers], made: Curves, looks: Mapping[s
         scale = (1 + x)[:, None] if a.redshift else 1.0
         _band(ax, {"x": x, "quantiles": x[:, None] + q * scale})
         ax.set(ylabel=axis(f"{name}, predicted", unit), title=look.label)
-        ax.set_xticklabels([])
+        ax.tick_params(labelbottom=False)
         below = figure.add_subplot(grid[1, i], sharex=ax)
         _cloud(below, a.truth, a.residual, look.color, (*span, -reach, reach), 0.5)
         below.axhline(0, color=THIRD, lw=0.9, ls=":")
@@ -144,7 +145,8 @@ def against_columns(
     for ax, name in zip(axes, from_here, strict=True):
         x, unit = columns[name]
         good = np.isfinite(x)
-        _cloud(ax, x[good], first.residual[good], FIRST, (*_range(x[good]), *rest), 0.28 * len(from_here))
+        _cloud(ax, x[good], first.residual[good], FIRST, (*_range(x[good]), *rest), 0.28 * len(from_here),
+               120 // max(len(from_here), 2))  # fmt: skip
         ax.axhline(0, color=THIRD, lw=0.9, ls=":")
         for who, look in looks.items():
             if who in answers:

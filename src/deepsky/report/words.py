@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +39,7 @@ def _asked(report: Report) -> Iterator[str]:
             " and others" if len(questions) > MOST_NAMED else ""
         )
         yield f"{len(questions)} questions were asked: {names}."
-    where = f"held against the truth of {len(report.rows):,} objects of {report.survey.name}, {kind}"
+    where = f"held against the truth of {len(report.rows):,} objects of {place(report.survey.name)}, {kind}"
     if report.comparison:
         yield f"The answers of two models, {report.names['first']} and {report.names['second']}, are {where}."
     else:
@@ -53,6 +54,16 @@ def _asked(report: Report) -> Iterator[str]:
         named = ", ".join(f"{c:,} {n}" for n, c in counts[:MOST_NAMED])
         more = f" and {len(counts) - MOST_NAMED} more classes" if len(counts) > MOST_NAMED else ""
         yield f"True classes: {named}{more}."
+
+
+def place(name: str) -> str:
+    """The name of a part of a survey as it is read: "kids[test]" is "kids (test)"."""
+    return re.sub(r"\[([^\[\]]*)\]", r" (\1)", name)
+
+
+def minus(text: str) -> str:
+    """Hyphens before numbers and functions as minus signs."""
+    return re.sub(r"(^|[\s\[(])-(?=[\w.])", r"\1−", text)
 
 
 def _question(name: str, a: Answers) -> str:
@@ -104,7 +115,7 @@ def _found(report: Report, q: Question) -> Iterator[str]:
 
 def _quoted(name: str, e: Estimate, unit: str) -> str:
     dimensional = name in ("sigma_NMAD", "bias", "RMSE", "MAE", "CRPS")
-    return f"{name} {e}".replace(" -", " −").replace("[-", "[−") + (f" {unit}" if unit and dimensional else "")
+    return minus(f"{name} {e}") + (f" {unit}" if unit and dimensional else "")
 
 
 def _listed(words: list[str]) -> str:
@@ -163,7 +174,7 @@ def provenance(report: Report) -> list[tuple[str, str]]:
              "calibration", "baseline", "prior", "survey", "survey_hash", "objects", "dtype", "deepsky", "versions",
              "settings")  # fmt: skip
     order = [k for k in first if k in p] + [k for k in p if k not in first and k != "simulation"]
-    return [(k.replace("_", " "), plain(p[k])) for k in order if p[k] not in (None, "", {}, ())]
+    return [(k.replace("_", " "), plain(p[k])) for k in order if p[k] not in (None, "", {}, (), [])]
 
 
 def plain(value: Any) -> str:
@@ -171,11 +182,12 @@ def plain(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{k} {plain(v)}" for k, v in value.items())
     if isinstance(value, list | tuple):
-        return ", ".join(plain(v) for v in value)
+        words = [plain(v) for v in value]
+        return ("; " if any(", " in w for w in words) else ", ").join(words)
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
-        return f"{value:.6g}"
+        return f"{value:.4g}"
     return value if isinstance(value, str) else json.dumps(value, default=str)
