@@ -62,6 +62,12 @@ def test_missing_bands_are_named(model, tmp_path):
     assert "keyword r:" in words and "found: g, i" in words and "expected: g, r" in words
 
 
+def test_bands_that_differ_by_capitals_alone_ask_whether_they_are_the_same(model, tmp_path):
+    with pytest.raises(ContractError, match="bands are missing") as error:
+        predict(model, made(tmp_path, "GR", options={"bands": ("G", "R")}), quiet=True)
+    assert "if these are the same filters: deepsky ingest SOURCE --bands g,r" in str(error.value)
+
+
 def test_bands_in_another_order_or_more_of_them_give_the_same_answers(model, tmp_path):
     sample = made_up.blobs(40)
     image = sample.observations["image"]

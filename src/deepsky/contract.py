@@ -106,7 +106,9 @@ class Contract:
                 keyword=", ".join(missing),
                 found=", ".join(names),
                 expected=", ".join(wanted),
-                fix="the model needs them all; add them, or train one on those that there are",
+                fix=f"if these are the same filters: deepsky ingest SOURCE --bands {','.join(wanted)} --to NEW"
+                if {b.lower() for b in wanted} <= {b.lower() for b in names}
+                else "the model needs them all; add them, or train one on those that there are",
             )
         order = tuple(at for at in places if at is not None)
         if isinstance(here, ImageSchema) and isinstance(mine, ImageSchema):

@@ -646,6 +646,21 @@ def test_lens_challenge_ground(shared_data):
     np.testing.assert_allclose(block.arrays["image.flux"][row, 2][seen], truth[seen])
 
 
+def test_bands_are_spelt_as_the_user_asks(tmp_path):
+    for name in ("a_U", "a_R", "b_U", "b_R"):
+        write(tmp_path / f"{name}.fits", np.full((SIZE, SIZE), ord(name[-1]), np.float32) + noise(), **WCS)
+    source = fits_cutouts.open(tmp_path, bands=["u", "r"])
+    assert source.schema.observations["image"].bands == ("u", "r")
+    assert any("are called" in n for n in source.schema.notes)
+    flux = read(source)[1].arrays["image.flux"]
+    np.testing.assert_allclose(flux.mean((0, 2, 3)), (ord("U"), ord("R")), atol=0.3)
+    assert fits_cutouts.open(tmp_path).schema.observations["image"].bands == ("U", "R")
+    with pytest.raises(InputError, match="a band that no file has"):  # U cannot be both
+        fits_cutouts.open(tmp_path, bands=["u", "U"])
+    write(tmp_path / "c_u.fits", noise(), **WCS)  # u is another band than U here
+    assert set(fits_cutouts.open(tmp_path, bands=["u"]).schema.observations["image"].bands) == {"u"}
+
+
 def test_lens_challenge_space(shared_data):
     source = fits_cutouts.open(shared_data / "lens-challenge-samples" / "space_based")
     image = source.schema.observations["image"]

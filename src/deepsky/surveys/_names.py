@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from deepsky.errors import InputError
@@ -85,30 +85,8 @@ MICRONS = {
     "W3": 12.0,
     "W4": 22.0,
 }
-_WEBB = {
-    200,
-    210,
-    250,
-    277,
-    300,
-    335,
-    356,
-    360,
-    410,
-    430,
-    444,
-    460,
-    480,
-    560,
-    770,
-    1000,
-    1130,
-    1280,
-    1500,
-    1800,
-    2100,
-    2550,
-}
+_WEBB = {200, 210, 250, 277, 300, 335, 356, 360, 410, 430, 444, 460, 480, 560, 770, 1000, 1130, 1280, 1500, 1800, 2100,
+         2550}  # fmt: skip
 _BAND = re.compile(rf"(?:{'|'.join(MICRONS)}|[Ff]\d{{3,4}}(?:W|LP|M|N|X|w|lp|m|n|x)2?|VT|NISP[YJH])\Z")
 _WORDS = re.compile(r"[^_\-.\s]+")
 _GLUED = re.compile(r"(.*\d)([A-Za-z]+)\Z")
@@ -193,7 +171,7 @@ def group(names: Sequence[str], *, pattern: str | None = None, bands: Sequence[s
     ----------
     names : paths relative to the folder.
     pattern : such as ``{id}_{band}.fits`` or ``{id}{plane}.fits``; by default found from the names.
-    bands : those that ``{band}`` can be.
+    bands : those that ``{band}`` can be; one that differs from a file's by capitals alone is another word for it.
 
     Raises
     ------
@@ -202,6 +180,24 @@ def group(names: Sequence[str], *, pattern: str | None = None, bands: Sequence[s
     if pattern is not None:
         files = _matched(names, pattern, bands)
         return _assemble(files, len(names) - len(files), explicit=True)
+    return _spelt(_found(names), tuple(bands or ()))
+
+
+def _spelt(groups: Groups, bands: tuple[str, ...]) -> Groups:
+    """The bands as the user spells them: ``u`` for the ``U`` of a file, where no file has ``u``."""
+    have, wanted = {s.band for s in groups.slots}, {b.lower(): b for b in bands}
+    if len(wanted) < len(bands):
+        return groups
+    other = {b: wanted[b.lower()] for b in have if b not in bands and wanted.get(b.lower(), b) not in have}
+    if not other or len(set(other.values())) < len(other):
+        return groups
+    slots = tuple(replace(s, band=other.get(s.band, s.band)) for s in groups.slots)
+    return replace(groups, slots=slots, notes=(*groups.notes, f"bands {', '.join(other)} of the files are called "
+                                               f"{', '.join(other.values())}, as asked"))  # fmt: skip
+
+
+def _found(names: Sequence[str]) -> Groups:
+    """Objects as far as names alone tell."""
     split = [_parts(n) for n in names]
     best: list[_File] = []
     most = 0
