@@ -119,8 +119,34 @@ def test_a_response_of_one_is_found_from_few_pairs(plusminus):
     assert (response[strong] > 0).float().mean() > 0.9  # the image is sheared the way the truth says
 
 
+def test_a_quadruple_is_a_pair_and_the_pair_turned():
+    s = ellipticity.simulate(64, seed=3, pairs="quadruple", keep_noiseless=True)
+    first, minus, turned, both = (slice(i, None, 4) for i in range(4))
+    t = {name: truth.value for name, truth in s.truth.items()}
+    for name in ("psf_ellipticity", "psf_fwhm", "re", "flux", "pair"):
+        assert all(torch.equal(t[name][first], t[name][part]) for part in (minus, turned, both))
+    assert torch.equal(t["shear"][first], -t["shear"][minus]) and torch.equal(t["shear"][turned], t["shear"][first])
+    assert torch.equal(t["ellipticity"][turned], -t["ellipticity"][first])
+    x, y = t["centre"][first].T
+    assert torch.equal(t["centre"][turned], torch.stack([-y, x], 1))
+    noise = s.observations["image"].flux - t["noiseless"]
+    np.testing.assert_allclose(torch.rot90(noise[first], 1, (-1, -2)), noise[turned], atol=3e-5)
+    np.testing.assert_allclose(noise[turned], noise[both], atol=3e-5)
+
+
+def test_a_quadruple_turns_galaxy_and_noise_the_same_way():
+    s = ellipticity.simulate(64, seed=3, pairs="quadruple", shear=(0.0, 0.0), keep_noiseless=True)
+    picture = s.truth["noiseless"].value[:, 0]
+    size = picture[::4].square().sum((-2, -1)).sqrt()
+    gap = [(torch.rot90(picture[::4], 1, way) - picture[2::4]).square().sum((-2, -1)).sqrt() / size
+           for way in ((-1, -2), (-2, -1))]  # fmt: skip
+    assert float(gap[0].max()) < 0.05  # the PSF, elongated by 1% to 3%, was not turned
+    assert float(gap[1].median()) > 5 * float(gap[0].median())  # the wrong way the centre is elsewhere
+
+
 @pytest.mark.parametrize(
-    ("first", "n", "pairs"), [(0, 3, "rotated"), (29, 40, "rotated"), (5, 1, "plusminus"), (40, 17, "none")]
+    ("first", "n", "pairs"),
+    [(0, 3, "rotated"), (6, 9, "quadruple"), (29, 40, "rotated"), (5, 1, "plusminus"), (40, 17, "none")],
 )
 def test_an_object_is_the_same_whatever_is_asked_for(first, n, pairs):
     whole = ellipticity.simulate(80, seed=5, pairs=pairs)
@@ -167,5 +193,7 @@ def test_errors():
         ellipticity.simulate(2, seed=0, survey="great3-space")
     with pytest.raises(InputError, match="no such pairs"):
         ellipticity.simulate(2, seed=0, pairs="triples")
-    with pytest.raises(InputError, match="even per_field"):
+    with pytest.raises(InputError, match="a per_field that 2 divides"):
         ellipticity.simulate(2, seed=0, per_field=3)
+    with pytest.raises(InputError, match="a per_field that 4 divides"):
+        ellipticity.simulate(4, seed=0, per_field=2, pairs="quadruple")

@@ -19,35 +19,51 @@ from deepsky.metrics.intervals import Estimate
 from deepsky.recipe import Measure
 from deepsky.sample import Image, Sample, Truth
 from deepsky.simulators._parallel import simulate_many
-from deepsky.survey import Survey
+from deepsky.survey import FOLDS, Survey
 from deepsky.tasks.classify import Classify
 
-TRAIN_SEED, TEST_SEED, FRESH_SEED = 101, 202, 303
+SEEDS = {"train": 101, "valid": 111, "calib": 121, "test": 202, "more": 404}
+FRESH_SEED = 303
 KEPT = ("is_lens", "kind", "theta_e", "snr_arc", "magnification", "z_lens", "z_source", "source_magnitude")
 UNIT = 100
 TASK = Classify("is_lens")
 
 
-def survey(name: str, folder: Path, train: int, test: int, workers: int = 2, **arguments: Any) -> Survey:
-    """`train` objects of one sky, split into train, valid and calib, and `test` objects of another; float16."""
+def survey(
+    name: str, folder: Path, train: int, test: int, workers: int = 2, more: int = 0,
+    rare: Mapping[str, Any] | None = None, **arguments: Any
+) -> Survey:  # fmt: skip
+    """`train` objects for training, validation and calibration, 8 : 1 : 1, and `test` objects; each fold its own sky.
+
+    Parameters
+    ----------
+    more, rare : so many further training objects, simulated with these arguments: the cases a survey asks about can be
+        too few in a fair sample to be learnt. Validation, calibration and test stay fair.
+    """
     if (folder / "schema.json").exists():
         return Survey.load(folder)
-    samples = _samples(train, test, workers, arguments)
+    tenth = max(1, train // 10)
+    skies = {"train": (train - 2 * tenth, {}), "valid": (tenth, {}), "calib": (tenth, {}), "more": (more, rare or {}),
+             "test": (test, {})}  # fmt: skip
     return store.write(
-        samples, folder, name=name, dtype="float16", real=False, source="deepsky.simulators.lenses",
-        folds={"fold_column": "split", "fractions": (0.8, 0.1, 0.1, 0.0), "near_duplicates": False},
+        _samples(skies, workers, arguments), folder, name=name, dtype="float16", real=False,
+        source="deepsky.simulators.lenses",
+        folds={"fold_column": "split", "near_duplicates": False},
     )  # fmt: skip
 
 
-def _samples(train: int, test: int, workers: int, arguments: Mapping[str, Any]) -> Iterator[Sample]:
-    for n, seed, fold in ((train, TRAIN_SEED, "train"), (test, TEST_SEED, "test")):
-        for sample in simulate_many("lenses", n, seed=seed, workers=workers, **arguments):
-            yield _kept(sample, fold)
+def _samples(
+    skies: Mapping[str, tuple[int, Mapping[str, Any]]], workers: int, arguments: Mapping[str, Any]
+) -> Iterator[Sample]:
+    for sky, (n, given) in skies.items():
+        if n:
+            for sample in simulate_many("lenses", n, seed=SEEDS[sky], workers=workers, **{**arguments, **given}):
+                yield _kept(sample, "train" if sky == "more" else sky)
 
 
 def _kept(sample: Sample, fold: str) -> Sample:
     """Without PSF stamps and bulky truth, and with the fold it belongs to; ids name survey, seed and number."""
-    split = Truth(torch.full((len(sample),), int(fold == "test")), classes=("train", "test"))
+    split = Truth(torch.full((len(sample),), FOLDS.index(fold)), classes=FOLDS)
     # in units of 100 nJy the brightest cores fit into float16, and the sky keeps three digits
     images = {
         n: replace(o, flux=o.flux / UNIT, ivar=o.ivar * UNIT**2, unit=f"{UNIT} {o.unit}", psf=None)

@@ -28,7 +28,8 @@ from deepsky.simulators._random import Draws, one_thread, tabulated
 from deepsky.simulators._surveys import GREAT3_GROUND, Great3
 
 Floats = NDArray[np.float64]
-Pairs = Literal["rotated", "plusminus", "none"]
+Pairs = Literal["rotated", "plusminus", "quadruple", "none"]
+MEMBERS: Final = {"rotated": 2, "plusminus": 2, "quadruple": 4, "none": 1}
 
 PSF_FWHM: Final = ((0.45, 0.0), (0.55, 20.0), (0.65, 17.0), (0.75, 13.0), (0.85, 9.0), (0.95, 0.0))  # density
 PSF_E: Final = (0.01, 0.03)  # distortion
@@ -60,7 +61,7 @@ def simulate(
     survey: str = "great3-ground",
     first: int = 0,
     pairs: Pairs = "rotated",
-    per_field: int = 2,
+    per_field: int | None = None,
     optics: bool = False,
     shear: tuple[float, float] | None = None,
     keep_noiseless: bool = False,
@@ -69,12 +70,14 @@ def simulate(
 
     Objects 2 k and 2 k + 1 are a pair: one galaxy, PSF and flux. "rotated" turns the second by 90 degrees before the
     shear, so that the pair's mean intrinsic ellipticity is zero; "plusminus" gives the two the same galaxy, centre and
-    noise, and the opposite shear (Pujol+2019), so that half their difference is the response; "none" makes no pairs.
+    noise, and the opposite shear (Pujol+2019), so that half their difference is the response. "quadruple" is that pair,
+    and the pair again with galaxy, centre and noise all turned by 90 degrees, but neither PSF nor shear: intrinsic
+    shapes and noise drop out of the mean of an estimator that treats x and y alike. "none" makes no pairs.
 
     Parameters
     ----------
     n, seed, first : objects `first` to ``first + n - 1`` of the sky `seed`; an object is the same whatever n and first.
-    per_field : objects that share PSF and shear; GREAT3 has 10,000.
+    per_field : objects that share PSF and shear, by default one set of pairs; GREAT3 has 10,000.
     optics : blur also with the challenge's telescope: defocus of rms 0.36 wave and seven smaller aberrations, one
         draw a field (slow unless fields are large).
     shear : apply this shear (g1, g2) to all, instead of one drawn from the annulus 0.01 < |g| < 0.05.
@@ -89,15 +92,17 @@ def simulate(
 
     Raises
     ------
-    InputError : an unknown survey or way of pairing, or an odd `per_field`.
+    InputError : an unknown survey or way of pairing, or a `per_field` that tears pairs apart.
     """
     if survey != "great3-ground":
         raise InputError("no ellipticity simulation of this survey", found=survey, known=["great3-ground"])
-    if pairs not in ("rotated", "plusminus", "none"):
-        raise InputError("no such pairs", found=pairs, known=["rotated", "plusminus", "none"])
-    if per_field < 2 or per_field % 2 or n < 1 or first < 0:
+    if pairs not in MEMBERS:
+        raise InputError("no such pairs", found=pairs, known=sorted(MEMBERS))
+    least = max(2, MEMBERS[pairs])
+    per_field = least if per_field is None else per_field
+    if per_field < 1 or per_field % least or n < 1 or first < 0:
         raise InputError("numbers out of range", found=f"per_field={per_field}, n={n}, first={first}",
-                         expected="an even per_field, n > 0, first >= 0")  # fmt: skip
+                         expected=f"a per_field that {least} divides, n > 0, first >= 0")  # fmt: skip
     draws = Draws(seed)
     pieces = []
     for block in range(first // _BLOCK, (first + n - 1) // _BLOCK + 1):
@@ -139,12 +144,12 @@ def limit(sample: Sample) -> Tensor:
 
 def _draw(numbers: NDArray[np.int64], draws: Draws, branch: Great3, pairs: Pairs, per_field: int,
           shear: tuple[float, float] | None) -> _Drawn:  # fmt: skip
-    pair = numbers // 2 if pairs != "none" else numbers
-    second = (numbers % 2).astype(np.float64) if pairs != "none" else np.zeros(len(numbers))
+    pair, member = np.divmod(numbers, MEMBERS[pairs])
+    turned = _turned(numbers, pairs)[:, None]
     field = numbers // per_field
     f = draws.uniform(field, 5, stream=_FIELD_STREAM)
     u = draws.uniform(pair, _SHARED_DRAWS, stream=_SHARED)
-    own = draws.uniform(pair if pairs == "plusminus" else numbers, _OWN_DRAWS, stream=_OWN)
+    own = draws.uniform(numbers if pairs == "rotated" else pair, _OWN_DRAWS, stream=_OWN)
     table = np.array(PSF_FWHM)
     fwhm = tabulated(f[:, 0], table[:, 0], table[:, 1])
     distortion = PSF_E[0] + (PSF_E[1] - PSF_E[0]) * f[:, 1]
@@ -154,18 +159,25 @@ def _draw(numbers: NDArray[np.int64], draws: Draws, branch: Great3, pairs: Pairs
     if shear is not None:
         g = np.broadcast_to(np.array(shear, dtype=np.float64), g.shape)
     e = np.stack(cosmos_shapes(u[:, 0], u[:, 1]), 1)
-    if pairs == "rotated":
-        e = e * (1 - 2 * second)[:, None]
-    if pairs == "plusminus":
-        g = g * (1 - 2 * second)[:, None]
+    e = np.where(turned, -e, e)
+    if pairs in ("plusminus", "quadruple"):
+        g = np.where(member[:, None] % 2 == 1, -g, g)
     # counts 10**(0.3 m) are S/N**-1.75
     power, (least, most) = -0.75, branch.snr
     snr = (least**power + u[:, 2] * (most**power - least**power)) ** (1 / power)
     magnitude = _FAINT - 2.5 * np.log10(snr / least)
     re = _sizes(u[:, 3], _DILATE * 0.4 * 10 ** (-0.1 * (magnitude - 22.0)), fwhm, branch)
     offset = branch.offset * branch.pixel_scale * (2 * own - 1)
+    if pairs == "quadruple":
+        offset = np.where(turned, np.stack([-offset[:, 1], offset[:, 0]], 1), offset)
     values = (e, np.ascontiguousarray(g), re, bulge_fraction(u[:, 4]), snr, offset, fwhm, psf_e)
     return _Drawn(*(torch.from_numpy(v).float() for v in values))
+
+
+def _turned(numbers: NDArray[np.int64], pairs: Pairs) -> NDArray[np.bool_]:
+    """Which objects are turned by 90 degrees against the first of their set."""
+    each = {"rotated": 1, "quadruple": 2}.get(pairs)
+    return np.zeros(len(numbers), bool) if each is None else numbers // each % 2 == 1
 
 
 def _polar(length: Floats, turn: Floats) -> Floats:
@@ -195,13 +207,14 @@ def _block(numbers: NDArray[np.int64], draws: Draws, branch: Great3, pairs: Pair
     shape = _galaxy(grid, d, seen)
     unit = render.stamp(grid, shape * render.phase(grid.kx, grid.ky, d.offset[:, 0], d.offset[:, 1]) * transfer)
     # the flux must not know the shear: it is set by the unsheared, centred galaxy
-    plain = render.stamp(
-        grid, _galaxy(grid, d, d.e if pairs != "rotated" else d.e[::2].repeat_interleave(2, 0)) * transfer
-    )
+    turned = torch.from_numpy(_turned(numbers, pairs))
+    plain = render.stamp(grid, _galaxy(grid, d, torch.where(turned[:, None], -d.e, d.e)) * transfer)
     flux = d.snr / plain.square().sum((-2, -1)).sqrt()
     noiseless = unit * flux.view(-1, 1, 1)
-    same = numbers - numbers % 2 if pairs == "plusminus" else numbers
+    same = numbers if pairs == "rotated" else numbers - numbers % MEMBERS[pairs]
     noise = torch.from_numpy(draws.normal(same, (branch.size, branch.size), stream=_NOISE))
+    if pairs == "quadruple":
+        noise = torch.where(turned[:, None, None], torch.rot90(noise, 1, (-1, -2)), noise)
     images = render.stamp(grid, transfer)
     truth = {
         "ellipticity": Truth(d.e, moves="spin2"),
@@ -214,7 +227,7 @@ def _block(numbers: NDArray[np.int64], draws: Draws, branch: Great3, pairs: Pair
         "psf_fwhm": Truth(d.fwhm, unit="arcsec"),
         "bulge_fraction": Truth(d.bulge),
         "centre": Truth(d.offset / branch.pixel_scale, moves="vector", unit="pix"),
-        "pair": Truth(torch.from_numpy(numbers // 2 if pairs != "none" else numbers)),
+        "pair": Truth(torch.from_numpy(numbers // MEMBERS[pairs])),
     }
     if keep_noiseless:
         truth["noiseless"] = Truth(noiseless[:, None], moves="image")
