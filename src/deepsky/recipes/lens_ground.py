@@ -57,8 +57,8 @@ RECIPE = Recipe(
         Published("TPR0", 0.2237, "Hartley SVM, best of the challenge", SOURCE),
         Published("TPR10", 0.4534, "Lanusse resnet, best of the challenge", SOURCE),
     ),
-    notes="Colours and edges beat the challenge's Gabor and HOG features here; the stronger is quoted. Both systems learn "
-    "from 88,000 images, two fifths of them with bright arcs or without; the challenge gave 20,000.",
+    notes="Colours and edges beat the challenge's Gabor and HOG features here; the stronger is quoted. Both systems "
+    "learn from 88,000 images, two fifths of them with bright arcs or without; the challenge gave 20,000.",
     sources=(
         "simulators",
         "recipes._lenses",
