@@ -114,5 +114,5 @@ RECIPE = Recipe(
     ),
     by=("theta_e", "snr_arc"),
     notes="The network is the small pre-activation resnet; depth='lanusse' is the paper's, for a GPU. Both systems "
-    "learn from 120,000 images, most of them of large bright arcs or of the same galaxies without; the paper had 16,000.",
+    "learn from 120,000 images, most of them of bright arcs or the same galaxies without; the paper had 16,000.",
 )
