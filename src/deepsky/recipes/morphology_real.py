@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,12 @@ import numpy as np
 
 from deepsky import training
 from deepsky.catalogue import Catalogue
+from deepsky.crossval import crossvalidate
 from deepsky.inference import predict
 from deepsky.ingestion.run import ingest
 from deepsky.metrics import classification
 from deepsky.metrics.intervals import Estimate, bootstrap
+from deepsky.model import Model
 from deepsky.recipe import Measure, Recipe, data
 from deepsky.survey import Survey
 from deepsky.tasks.classify import Classify
@@ -21,6 +24,13 @@ from deepsky.tasks.classify import Classify
 WHERE = "the EFIGI catalogue, http://efigi.org (colour images of 88 x 88 pixels and EFIGI_attributes.txt)"
 CLASSES, EDGES = ("E", "S0", "S", "Irr"), (-3.5, 0.5, 9.5)  # T <= -4, -3..0, 1..9, 10 and 11
 TASK = Classify("T", classes=CLASSES, edges=EDGES)
+TRAINING: Mapping[str, Mapping[str, Any]] = {
+    "tiny": {"network": "resnet", "steps": 40, "baseline": None},
+    "quick": {"network": "resnet", "epochs": 6, "baseline": None},
+    "full": {"network": "resnet", "epochs": 30, "baseline": None},
+}
+FOLDS = 5
+Further = Callable[[Model, Survey, str, Path], tuple[Catalogue, Survey]]
 
 
 def survey(size: str, folder: Path) -> Survey:
@@ -66,12 +76,28 @@ MEASURES = (
 )  # fmt: skip
 
 
+def _family(size: str) -> dict[str, Any]:
+    return {
+        "network": "random-forest" if size == "tiny" else "gradient-boosting",
+        "settings": {"features": "colour+edges" if size == "tiny" else "colour+shape+edges"},
+    }
+
+
 def classical(judged: Survey, size: str) -> Catalogue:
     """Gradient boosting on colours, shapes and edges of the same images."""
-    family = "random-forest" if size == "tiny" else "gradient-boosting"
-    given = {"features": "colour+edges" if size == "tiny" else "colour+shape+edges"}
-    model = training.train(TASK, judged.whole or judged, network=family, settings=given, quiet=True)
-    return predict(model, judged, quiet=True)
+    return predict(training.train(TASK, judged.whole or judged, quiet=True, **_family(size)), judged, quiet=True)
+
+
+def _out_of_fold(name: str, arguments: Callable[[str], Mapping[str, Any]]) -> Further:
+    """Answers for every galaxy, from `FOLDS` models none of which saw its group."""
+
+    def measure(model: Model, judged: Survey, size: str, folder: Path) -> tuple[Catalogue, Survey]:
+        whole = judged.whole or judged
+        every = replace(whole.with_columns({"fold": np.full(len(whole), "test")}, {}), whole=None)
+        k = 2 if size == "tiny" else FOLDS
+        return crossvalidate(TASK, whole, k=k, to=folder / name, quiet=True, **arguments(size)), every
+
+    return measure
 
 
 def limit(test: Survey, size: str) -> Mapping[str, Estimate]:
@@ -102,11 +128,7 @@ RECIPE = Recipe(
     real=True,
     task=TASK,
     survey=survey,
-    training={
-        "tiny": {"network": "resnet", "steps": 40, "baseline": None},
-        "quick": {"network": "resnet", "epochs": 6, "baseline": None},
-        "full": {"network": "resnet", "epochs": 30, "baseline": None},
-    },
+    training=TRAINING,
     measures=MEASURES,
     scores=scores,
     truth=truth,
@@ -114,6 +136,10 @@ RECIPE = Recipe(
     classical_name="gradient boosting on colours, shapes and edges",
     limit=limit,
     limit_name="agreement of the experts' own bounds on T",
-    sources=("tasks.classify", "networks.resnet", "networks._blocks"),
+    further={
+        f"{FOLDS}-fold": _out_of_fold("crossval", TRAINING.__getitem__),
+        f"{FOLDS}-fold, classical": _out_of_fold("crossval-classical", _family),
+    },
+    sources=("tasks.classify", "networks.resnet", "networks._blocks", "normalise"),
     notes="No published system was measured on these classes; the targets are a random forest on raw pixels.",
 )
