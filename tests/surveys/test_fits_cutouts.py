@@ -6,8 +6,10 @@ import gzip
 import pickle
 import warnings
 
+import astropy.wcs
 import numpy as np
 import pytest
+from astropy.coordinates import SkyCoord
 from astropy.io import fits
 
 from deepsky.errors import InputError
@@ -319,6 +321,47 @@ def test_position_by_the_coordinates_far_from_the_reference_pixel(tmp_path, ctyp
     items = fits_cutouts.open(tmp_path).items()
     truth = AstropyWCS(header).all_pix2world([[7.5, 7.5]], 0)[0]
     assert (items["ra"][0].as_py(), items["dec"][0].as_py()) == pytest.approx(tuple(truth), abs=1e-8)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"LONPOLE": 180.0, "LATPOLE": 2.0},
+        {"LONPOLE": 150.0},
+        {"RADESYS": "FK5", "EQUINOX": 2000.0},
+        {"RADESYS": "J2000"},
+        {"EQUINOX": "J2000"},
+        {"RADESYS": "FK4", "EQUINOX": 1950.0},
+        {"A_ORDER": 2, "B_ORDER": 2, "A_2_0": 1e-3, "B_0_2": 2e-3},
+        {"PV1_1": 1.0, "PV2_1": 1.01, "PV1_0": 0.0, "PV2_0": 0.001},
+    ],
+)
+def test_the_centre_is_where_astropy_has_it(tmp_path, more):
+    header = WCS | {"CRPIX1": -300.0, "CRPIX2": 411.0} | more
+    if "A_ORDER" in more:
+        header |= {"CTYPE1": "RA---TAN-SIP", "CTYPE2": "DEC--TAN-SIP"}
+    write(tmp_path / "a.fits", noise(), **header)
+    items = fits_cutouts.open(tmp_path).items()
+    told = {k: v for k, v in header.items() if v != "J2000"}  # of which astropy makes nothing
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = astropy.wcs.WCS(fits.Header(told)).pixel_to_world((SIZE - 1) / 2, (SIZE - 1) / 2).icrs
+    found = SkyCoord(items["ra"][0].as_py(), items["dec"][0].as_py(), unit="deg")
+    assert found.separation(expected).arcsec < 0.03  # FK5 is taken for ICRS where the projection is plain
+
+
+def test_many_headers_are_shared_out_and_say_the_same(tmp_path, monkeypatch):
+    for i in range(11):
+        write(tmp_path / f"obj{i:02d}.fits", noise(), **WCS | {"CRVAL1": 10.0 * i, "LONPOLE": 179.0})
+    (tmp_path / "obj04.fits").write_bytes((tmp_path / "obj05.fits").read_bytes()[:3000])
+    write(tmp_path / "obj07.fits", noise(), **WCS | {"CD1_1": 0.0})
+    alone = fits_cutouts.open(tmp_path)
+    expected = alone.items(), alone.rejected()
+    monkeypatch.setattr(fits_cutouts, "ALL", 4)
+    monkeypatch.setattr(fits_cutouts, "PIECE", 3)
+    shared = fits_cutouts.open(tmp_path)
+    assert shared.items().equals(expected[0]) and shared.items().num_rows == 9
+    assert shared.rejected() == expected[1] and [r.id for r in shared.rejected()] == ["obj04", "obj07"]
 
 
 def test_right_ascension_in_hours_is_refused(tmp_path):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from deepsky.gate.arrays import ArrayLayout, check_npy, check_npz
 from deepsky.gate.fits_layout import FitsHdu, FitsLayout, check_fits
-from deepsky.gate.guard import run_guarded
+from deepsky.gate.guard import processors, run_guarded
 from deepsky.gate.images import ImageLayout, check_image
 from deepsky.gate.source import sniff
 from deepsky.gate.values import ValueReport, check_ivar, check_values
@@ -32,6 +32,7 @@ __all__ = [
     "check_npz",
     "check_values",
     "check_wcs",
+    "processors",
     "run_guarded",
     "sniff",
 ]

@@ -27,6 +27,11 @@ QUICK_S = 0.1  # a job that took longer blocks the one queued behind it
 _ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
+def processors() -> int:
+    """How many processors this process may use, at most four: reading is bound by the disk beyond that."""
+    return max(1, min(4, len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1))
+
+
 def run_guarded(
     function: Callable[..., T],
     items: Iterable[Sequence[Any]],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, final
@@ -14,6 +15,9 @@ _TO_DEGREES = {"": 1.0, "deg": 1.0, "degree": 1.0, "degrees": 1.0, "arcmin": 1 /
                "mas": 1 / 3.6e6, "rad": 180 / math.pi}  # fmt: skip
 _LONGITUDES = ("RA--", "GLON", "ELON", "SLON", "HLON", "TLON")
 _LATITUDES = ("DEC-", "GLAT", "ELAT", "SLAT", "HLAT", "TLAT")
+_HIGHEST = 9  # order of SIP: the convention's keywords have one digit
+_PARAMETER = re.compile(r"(?:PV[1-9]_\d+|(?:A|B|AP|BP)_\d+_\d+|LONPOLE|LATPOLE)\Z")
+_ELEMENTS = {start: frozenset(f"{start}{i}_{j}" for i in range(1, 9) for j in range(1, 9)) for start in ("CD", "PC")}
 _MATRIX = "the header needs CDi_j, or CDELTn with PCi_j or CROTA2"
 
 
@@ -58,7 +62,8 @@ def check_wcs(header: Mapping[str, Any], *, file: object = None, hdu: int | str 
     Raises
     ------
     InputError : CTYPE without its partner, CRVALn or CRPIXn missing or not finite, a latitude beyond the pole, no
-        scale, or a matrix that maps all pixels onto a line (det = 0).
+        scale, a matrix that maps all pixels onto a line (det = 0), or a parameter of the projection or of its
+        distortion that is not finite, or of an order that no header can hold.
     """
     place = Place("(header)" if file is None else str(file), hdu)
     types = {n: _type(header.get(f"CTYPE{n}"), n, place) for n in range(1, 9) if f"CTYPE{n}" in header}
@@ -97,6 +102,7 @@ def check_wcs(header: Mapping[str, Any], *, file: object = None, hdu: int | str 
             expected="a matrix whose determinant is not 0",
             fix=f"correct the matrix; {_MATRIX}",
         )
+    _check_parameters(header, place)
     return WcsReport((lon, lat), (types[lon], types[lat]), (crval[0], crval[1]), (crpix[0], crpix[1]), (cd[0], cd[1]))
 
 
@@ -136,8 +142,33 @@ def _finite(header: Mapping[str, Any], keyword: str, place: Place, default: floa
     return float(value)
 
 
+def _check_parameters(header: Mapping[str, Any], place: Place) -> None:
+    """What wcslib and astropy would take on trust: a SIP of order 99999 keeps them busy for hours."""
+    for key in header:
+        if key[:1] in "PABL" and _PARAMETER.match(key) and header[key] is not None:
+            _finite(header, key, place)
+    if str(header.get("RADESYS", "")).strip().upper() == "GAPPT":
+        raise place.refuse(
+            "apparent places, which lie up to half a degree from those of a catalogue",
+            keyword="RADESYS",
+            found="'GAPPT'",
+            expected="ICRS, FK5 or FK4",
+            fix="fit the coordinates anew (astrometry.net, SCAMP)",
+        )
+    for key in ("A_ORDER", "B_ORDER", "AP_ORDER", "BP_ORDER"):
+        order = header.get(key, 0)
+        if type(order) is not int or not 0 <= order <= _HIGHEST:
+            raise place.refuse(
+                "no legal order of a SIP distortion",
+                keyword=key,
+                found=show(order),
+                expected=f"an integer from 0 to {_HIGHEST}",
+                fix="correct the distortion, or delete it (A_i_j, B_i_j) if the image was resampled",
+            )
+
+
 def _has(header: Mapping[str, Any], start: str) -> bool:
-    return any(f"{start}{i}_{j}" in header for i in range(1, 9) for j in range(1, 9))
+    return not _ELEMENTS[start].isdisjoint(header)
 
 
 def _matrix(header: Mapping[str, Any], lon: int, lat: int, place: Place) -> list[tuple[float, float]]:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import shutil
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -22,7 +20,7 @@ from deepsky import labels as label_layer
 from deepsky import store
 from deepsky.constants import SURVEY_FORMAT
 from deepsky.errors import InputError
-from deepsky.gate import run_guarded
+from deepsky.gate import processors, run_guarded
 from deepsky.ingestion.chunk import Chunk, Reading
 from deepsky.ingestion.chunk import read as read_chunk
 from deepsky.ingestion.prepare import Prepared, prepare
@@ -301,8 +299,3 @@ def size_of(memory: str | int) -> int:
     if number <= 0:
         raise InputError("not a size of memory", found=memory, expected='e.g. "500MB" or "2GB"')
     return int(number * _SIZES[unit if unit in _SIZES else f"{unit}B"])
-
-
-def processors() -> int:
-    """How many processors this process may use, at most four: reading is bound by the disk beyond that."""
-    return max(1, min(4, len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1))

@@ -19,7 +19,7 @@ from deepsky.surveys._filters import band_of
 from deepsky.surveys._names import Groups, Role
 from deepsky.surveys._object import NOISE, Found, Rules
 from deepsky.surveys._planes import Plane, planes
-from deepsky.surveys._sky import astropy_wcs, pixel_scale
+from deepsky.surveys._sky import astropy_wcs, celestial, pixel_scale, to_icrs
 
 
 @dataclass(frozen=True)
@@ -214,20 +214,12 @@ def wcs_of(frame: Frame) -> Any:
     return wcs
 
 
-def _celestial(wcs: Any) -> Any:
-    """The celestial frame of a WCS, None for ICRS."""
-    from astropy.wcs.utils import wcs_to_celestial_frame
-
-    frame = wcs_to_celestial_frame(wcs)
-    return None if frame.name == "icrs" else frame
-
-
 def to_pixels(wcs: Any, ra: np.ndarray, dec: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(x, y) counted from 0 of ICRS positions [deg]; NaN where the projection or its distortion has no solution."""
     from astropy.coordinates import SkyCoord
     from astropy.wcs import NoConvergence
 
-    frame = _celestial(wcs)
+    frame = celestial(wcs)
     lon, lat = ra, dec
     if frame is not None:
         there = SkyCoord(ra, dec, unit="deg", frame="icrs").transform_to(frame).spherical
@@ -247,17 +239,7 @@ def to_pixels(wcs: Any, ra: np.ndarray, dec: np.ndarray) -> tuple[np.ndarray, np
 
 def to_sky(wcs: Any, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(ra, dec) [deg] ICRS of pixels counted from 0."""
-    from astropy.coordinates import SkyCoord
-
-    lon, lat = wcs.all_pix2world(x, y, 0)
-    frame = _celestial(wcs)
-    if frame is None:
-        return np.asarray(lon), np.asarray(lat)
-    good = np.isfinite(lon) & np.isfinite(lat)
-    ra, dec = np.full(lon.shape, np.nan), np.full(lat.shape, np.nan)
-    there = SkyCoord(lon[good], lat[good], unit="deg", frame=frame).icrs
-    ra[good], dec[good] = there.ra.deg, there.dec.deg
-    return ra, dec
+    return to_icrs(wcs, *wcs.all_pix2world(x, y, 0))
 
 
 def one_scale(frames: Sequence[Frame], bands: Sequence[str], *, resample: bool, file: object) -> float | None:

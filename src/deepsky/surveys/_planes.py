@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,7 +118,7 @@ def _split(
     hdu: FitsHdu, role: Role, primary: Header, file: object, bands: Sequence[str] | None, stack: bool
 ) -> list[Plane]:  # fmt: skip
     """The planes of one HDU."""
-    header = ChainMap(dict(hdu.header), dict(primary))
+    header = {**primary, **hdu.header}
     shape = squeezed(hdu.shape)
     if len(shape) == 2:
         return [Plane(role, _band(hdu, header), hdu.index, None, (shape[0], shape[1]), header)]

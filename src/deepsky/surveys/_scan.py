@@ -52,12 +52,11 @@ class Files:
 
 def ending(name: str) -> str:
     """The lower-case ending of a file name, ``.fits.gz`` counted as one."""
-    low = name.lower()
-    for last in (".gz", ".fz", ".bz2"):
-        if low.endswith(last):
-            inner = os.path.splitext(low[: -len(last)])[1]
-            return inner + last if inner in {".fits", ".fit", ".fts", ".csv", ".vot", ".npy"} else last
-    return os.path.splitext(low)[1]
+    head, last = os.path.splitext(name.lower())
+    if last not in (".gz", ".fz", ".bz2"):
+        return last
+    inner = os.path.splitext(head)[1]
+    return inner + last if inner in {".fits", ".fit", ".fts", ".csv", ".vot", ".npy"} else last
 
 
 def stem(name: str) -> str:

@@ -21,6 +21,8 @@ _WCS_CARD = re.compile(
     r"(?:NAXIS[12]?|WCSAXES|(?:CTYPE|CRVAL|CRPIX|CDELT|CUNIT|CROTA)[12]|(?:CD|PC|PV|PS)[12]_\d{1,2}|LONPOLE|LATPOLE"
     r"|RADESYS|RADECSYS|EQUINOX|(?:A|B|AP|BP)_(?:ORDER|DMAX|\d_\d))\Z"
 )
+_FRAMES = ("ICRS", "FK5", "FK4", "FK4-NO-E")
+_DISTORTED = frozenset(("A_ORDER", "B_ORDER", *(f"PV{axis}_{n}" for axis in (1, 2) for n in range(40))))
 _SEXAGESIMAL = re.compile(r"\s*([-+]?)(\d{1,3})[:h d°]\s*(\d{1,2})[:m ′']?\s*(\d{1,2}(?:\.\d*)?)?[s″\"]?\s*\Z")
 
 
@@ -158,22 +160,16 @@ def separation(ra0: float, dec0: float, ra1: float, dec1: float) -> float:
 def centre(header: Mapping[str, Any], report: WcsReport, shape: tuple[int, int]) -> tuple[float, float] | None:
     """(ra, dec) [deg] ICRS of the middle of an image."""
     middle = ((shape[1] - 1) / 2, (shape[0] - 1) / 2)
-    plain = report.ctype == ("RA---TAN", "DEC--TAN") and not any(
-        k in header for k in ("A_ORDER", "PV1_1", "PV2_1", "LONPOLE", "LATPOLE")
-    )
+    plain = (report.ctype == ("RA---TAN", "DEC--TAN") and _DISTORTED.isdisjoint(header)
+             and header.get("LONPOLE", 180.0) == 180.0 and abs(report.crval[1]) < 90)  # fmt: skip
     old = str(header.get("RADESYS", header.get("RADECSYS", ""))).strip() in {"FK4", "FK4-NO-E"}
     if plain and not old and header.get("EQUINOX", 2000.0) == 2000.0 and report.axes == (1, 2):
         return _tangent(report, *middle)
     wcs = astropy_wcs(header)
     if wcs is None:
         return None
-    from astropy.coordinates import SkyCoord
-
-    sky = wcs.pixel_to_world(*middle)
-    if not isinstance(sky, SkyCoord):
-        return None
-    here = sky.icrs
-    return float(here.ra.deg), float(here.dec.deg)
+    ra, dec = to_icrs(wcs, *wcs.all_pix2world([middle[0]], [middle[1]], 0))
+    return float(ra[0]), float(dec[0])
 
 
 def _tangent(report: WcsReport, x: float, y: float) -> tuple[float, float]:
@@ -188,6 +184,28 @@ def _tangent(report: WcsReport, x: float, y: float) -> tuple[float, float]:
     return math.degrees(ra) % 360, math.degrees(dec)
 
 
+def to_icrs(wcs: Any, lon: np.ndarray, lat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(ra, dec) [deg] ICRS of positions in the frame of a WCS; NaN where they are."""
+    frame = celestial(wcs)
+    if frame is None:
+        return np.asarray(lon), np.asarray(lat)
+    from astropy.coordinates import SkyCoord
+
+    good = np.isfinite(lon) & np.isfinite(lat)
+    ra, dec = np.full(lon.shape, np.nan), np.full(lat.shape, np.nan)
+    there = SkyCoord(lon[good], lat[good], unit="deg", frame=frame).icrs
+    ra[good], dec[good] = there.ra.deg, there.dec.deg
+    return ra, dec
+
+
+def celestial(wcs: Any) -> Any:
+    """The celestial frame of a WCS, None for ICRS."""
+    from astropy.wcs.utils import wcs_to_celestial_frame
+
+    frame = wcs_to_celestial_frame(wcs)
+    return None if frame.name == "icrs" else frame
+
+
 def astropy_wcs(header: Mapping[str, Any]) -> Any:
     """The celestial `astropy.wcs.WCS` of a header that passed `check_wcs`, None if astropy cannot make one."""
     from astropy.io import fits
@@ -195,10 +213,13 @@ def astropy_wcs(header: Mapping[str, Any]) -> Any:
 
     cards = fits.Header()
     for key, value in header.items():
-        if _WCS_CARD.match(key) and value is not None:
+        if _WCS_CARD.match(key) and value is not None and value == value and value not in (math.inf, -math.inf):
             cards[key] = value
     cards["NAXIS"] = 2
     cards.pop("WCSAXES", None)
+    for key in ("RADESYS", "RADECSYS"):
+        if str(cards.get(key, "ICRS")).strip().upper() not in _FRAMES:
+            cards.remove(key)  # the equinox says it then, as it does where the keyword is missing
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

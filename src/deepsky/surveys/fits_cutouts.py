@@ -8,7 +8,7 @@ names that the surveys use: SCI/ERR/DQ/WHT, IMAGE/MASK/VARIANCE, cubes with BAND
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from deepsky.errors import InputError
-from deepsky.gate import check_fits
+from deepsky.gate import check_fits, processors, run_guarded
 from deepsky.schema import Schema
 from deepsky.source import Block, Rejected
 from deepsky.surveys import _scan
@@ -27,9 +27,10 @@ from deepsky.surveys._object import Object, Rules, measure, understand
 from deepsky.surveys._plan import Plan, decide
 from deepsky.surveys._planes import planes as planes_of
 from deepsky.surveys._planes import squeezed
-from deepsky.surveys._scanned import Scanned, block, sample_rows
+from deepsky.surveys._scanned import ALL, Scanned, block, sample_rows
 from deepsky.surveys._sky import Position, angle_unit, pixel_scale, position, same_scale
 
+PIECE = 500  # objects whose headers are looked at together
 FRAME = 1024  # pixels: a larger image is a frame, which needs a source table
 
 
@@ -129,11 +130,32 @@ class FitsCutouts(Scanned):
     alone: tuple[Rejected, ...]
 
     def scan(self) -> tuple[pa.Table, tuple[Rejected, ...]]:
-        """The listing with positions and pixel scales from the headers; broken ones are set aside."""
+        """The listing with positions and pixel scales from the headers; broken ones are set aside.
+
+        Many files are shared out to child processes; wcslib, which unusual projections need, then works there too.
+        """
+        if self.listing.num_rows <= ALL:
+            table, rejected = self.headers(self.listing)
+            return table, (*self.alone, *rejected)
+        pieces = [self.listing.slice(i, PIECE) for i in range(0, self.listing.num_rows, PIECE)]
+        found = []
+        for number, answer in _shared_out(self, pieces, processors()):
+            if not isinstance(answer, InputError):
+                found.append(answer)
+                continue
+            single = [pieces[number].slice(i, 1) for i in range(pieces[number].num_rows)]
+            for one, (_, alone) in zip(single, _shared_out(self, single, 1), strict=True):
+                bad = isinstance(alone, InputError)
+                found.append((None, (Rejected(one["id"][0].as_py(), str(alone)),)) if bad else alone)
+        table = pa.concat_tables([t for t, _ in found if t is not None])
+        return table, (*self.alone, *(r for _, rejected in found for r in rejected))
+
+    def headers(self, listing: pa.Table) -> tuple[pa.Table, tuple[Rejected, ...]]:
+        """Some rows of the listing with what the headers of their files say."""
         keep, sky, scales = [], [], []
-        rejected = list(self.alone)
+        rejected = []
         last: tuple[Path, Any] | None = None
-        for row, (key, names, number, plane) in enumerate(rows(self.listing)):
+        for row, (key, names, number, plane) in enumerate(rows(listing)):
             path = self.root / next(n for n in names if n)
             try:
                 if last is None or last[0] != path:
@@ -157,7 +179,7 @@ class FitsCutouts(Scanned):
             keep.append(row)
             sky.append(here)
             scales.append(scale)
-        table = self.listing.take(pa.array(keep, pa.int64()))
+        table = listing.take(pa.array(keep, pa.int64()))
         places = np.asarray(sky, np.float64).reshape(-1, 2)
         image = self.plan.image
         pixels = int(np.prod(image.shape))
@@ -209,6 +231,16 @@ class FitsCutouts(Scanned):
                 columns[n].append(value)
         empty = {n: np.zeros((0, *image.shape), image.dtype if n == "image.flux" else np.float32) for n in names}
         return block(ids, arrays, columns, rejected, empty)
+
+
+def _headers(source: FitsCutouts, name: str, listing: pa.Table) -> tuple[pa.Table, tuple[Rejected, ...]]:
+    """`FitsCutouts.headers` in a child process; `name` is what a message calls the rows."""
+    return source.headers(listing)
+
+
+def _shared_out(source: FitsCutouts, pieces: Sequence[pa.Table], workers: int) -> Iterator[tuple[int, Any]]:
+    jobs = ((source, piece["id"][0].as_py(), piece) for piece in pieces)
+    return run_guarded(_headers, jobs, workers=workers, timeout_s=600)
 
 
 def _understood(root: Path, slots: Sequence[Slot], table: pa.Table, row: int, rules: Rules) -> Object | InputError:
