@@ -60,6 +60,37 @@ def test_morphology_on_real_images(shared_data, tmp_path, monkeypatch):
     assert result.further["5-fold, classical"]["accuracy"].value > 0.7
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_trained_on_a_simulation_and_judged_on_real_sky(shared_data, tmp_path, monkeypatch):
+    pytest.importorskip("sep", reason="sep finds the galaxies of the frame")
+    monkeypatch.setenv("DEEPSKY_DATA", str(shared_data))
+    result = recipe.run("lens-real-sky", size="tiny", to=tmp_path, quiet=True)
+    held(result, tmp_path)
+    checks = json.loads((tmp_path / "report.json").read_text())["checks"]
+    assert checks["simulated or real"]["words"] == "judged on real data, trained on a simulation"
+    assert checks["looks like the training sample"]["mark"]  # the shift is there, and the report shows it
+    assert "p < 0.001" in checks["outside the training domain"]["words"]
+    groups = checks["independent groups"]["groups"]
+    assert groups > 80 and result.ours["AUROC"].n == 2 * groups == result.provenance["objects"]["test"]
+    assert 0.99 < result.limit["AUROC"].value <= 1
+    with_sky, at_home = reversed(result.further.values())
+    assert with_sky["AUROC"].n == 2 * groups and at_home["AUROC"].n != 2 * groups
+    place = next((recipe.cache() / "recipes").glob("lens-real-sky-tiny-*"))
+    for half in (0, 1):  # no galaxy, and no pixel of one, stands on both sides
+        from deepsky.recipes import lens_real_sky as real
+        from deepsky.survey import Survey
+
+        galaxies = real.only(Survey.load(place / "cutouts"), "galaxy")
+        learnt = Survey.load(place / f"mixed-{half}").column("galaxy")
+        learnt = np.unique(learnt[learnt < 1_000_000]).astype(int)
+        judged = np.flatnonzero(real.halves(galaxies) == half)
+        judged = judged[np.isin(judged, Survey.load(place / "real").column("galaxy"))]
+        x, y = galaxies.column("x"), galaxies.column("y")
+        apart = np.maximum(np.abs(x[learnt, None] - x[judged]), np.abs(y[learnt, None] - y[judged]))
+        assert len(learnt) > 20 and len(judged) > 20 and apart.min() >= real.PIXELS
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_a_recipe_is_whole(name):
     found = recipe.find(name)
