@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import pickle
+import struct
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from deepsky.errors import InputError
 from deepsky.surveys import images
+
+
+def tiff_of_sixteen_bits(w=4, h=3):
+    """A TIFF of RGB with 16 bits, which Pillow writes none of."""
+    data = bytes(range(w * h * 6))
+    tags = {256: w, 257: h, 258: 122, 259: 1, 262: 2, 273: 128, 277: 3, 278: h, 279: len(data)}
+    out = struct.pack("<2sHIH", b"II", 42, 8, len(tags))
+    for tag, value in tags.items():
+        out += struct.pack("<HHII", tag, 3 if tag in (258,) else 4, 3 if tag == 258 else 1, value)
+    return out + bytes(4) + struct.pack("<HHH", 16, 16, 16) + data
 
 
 def picture(path, shape=(8, 10, 3), dtype=np.uint8, seed=0):
@@ -192,7 +203,28 @@ def test_sdss_cutouts_carry_their_positions(shared_data):
     assert ra.min() >= 0 and ra.max() < 360 and np.abs(dec).max() < 90
 
 
-def test_only_the_first_page_and_eight_bits_of_colour_are_noted(tmp_path):
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_exif_orientation_is_followed(tmp_path, turn):
+    pixels = np.add.outer(np.arange(16) * 9, np.arange(24) * 4).astype(np.uint8)
+    exif = Image.Exif()
+    exif[274] = turn
+    Image.fromarray(pixels).save(tmp_path / "a.jpg", exif=exif, quality=95)
+    source = images.open(tmp_path)
+    with Image.open(tmp_path / "a.jpg") as stored:
+        expected = np.asarray(ImageOps.exif_transpose(stored))
+    assert source.schema.observations["image"].size == expected.shape
+    assert any("EXIF" in n for n in source.schema.notes) == (turn > 1)
+    np.testing.assert_array_equal(source.read(source.items()).arrays["image.flux"][0, 0], expected)
+
+
+def test_sixteen_bit_colour_in_tiff_is_refused(tmp_path):
+    path = tmp_path / "a.tif"
+    path.write_bytes(tiff_of_sixteen_bits())
+    with pytest.raises(InputError, match="16 bits in a TIFF file.*\n(.*\n)*.*PNG of 16 bits"):
+        images.open(path)
+
+
+def test_only_the_first_page_is_noted(tmp_path):
     pages = [Image.fromarray(picture(tmp_path / "x" / "a.png", seed=i)) for i in range(3)]
     (tmp_path / "t").mkdir()
     pages[0].save(tmp_path / "t" / "a.tif", save_all=True, append_images=pages[1:])

@@ -1,14 +1,14 @@
 """Folder of JPEG, PNG or TIFF images.
 
 Pixels are stored as they are (8 or 16 bits, or float): no flux scale and no noise is known of them, and the report says
-so. Row 0 of the picture is row 0 of the array.
+so. Row 0 of the picture, as a viewer shows it, is row 0 of the array.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -22,14 +22,23 @@ from deepsky.gate import check_image
 from deepsky.schema import Column, ImageSchema, Role, Schema
 from deepsky.source import Block, Rejected
 from deepsky.surveys import _scan
+from deepsky.surveys._png import sixteen_bits
 from deepsky.surveys._scanned import Scanned, as_size, block, one_shape, place, sample_rows
 
 # what Pillow calls a picture -> how it is read, and what it is stored as
 MODES = {"1": ("L", "uint8"), "L": ("L", "uint8"), "LA": ("L", "uint8"), "P": ("RGB", "uint8"), "RGB": ("RGB", "uint8"),
          "RGBA": ("RGB", "uint8"), "PA": ("RGB", "uint8"), "CMYK": ("RGB", "uint8"), "YCbCr": ("RGB", "uint8"),
          "I;16": ("I;16", "uint16"), "I;16B": ("I;16", "uint16"), "I;16L": ("I;16", "uint16"), "I": ("I", "int32"),
-         "F": ("F", "float32")}  # fmt: skip
-ALPHA = {"LA", "RGBA", "PA"}
+         "F": ("F", "float32"), "RGB;16": ("RGB;16", "uint16"), "RGBA;16": ("RGB;16", "uint16"),
+         "LA;16": ("I;16", "uint16")}  # fmt: skip
+ALPHA = {"LA", "RGBA", "PA", "LA;16", "RGBA;16"}
+SIXTEEN = {2: "LA;16", 3: "RGB;16", 4: "RGBA;16"}  # by channels; Pillow would read them with 8 bits
+UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    1: lambda a: a, 2: lambda a: a[:, ::-1], 3: lambda a: a[::-1, ::-1], 4: lambda a: a[::-1],
+    5: lambda a: a.swapaxes(0, 1), 6: lambda a: a[::-1].swapaxes(0, 1), 7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
+    8: lambda a: a[:, ::-1].swapaxes(0, 1),
+}  # fmt: skip
+GREY = {"RGB": "L", "RGB;16": "I;16"}  # what may stand among colour
 
 
 def claims(path: Path) -> bool:
@@ -81,10 +90,10 @@ def open(
     mode, notes = _common(seen, files.root)
     notes = (*notes, *(f"{n:,} of {len(shapes):,} files: {what}" for what, n in told.items()))
     target = as_size(size) or one_shape(shapes, files.root)
-    names = tuple(bands) if bands else (("R", "G", "B") if mode == "RGB" else ("grey",))
-    if len(names) != (3 if mode == "RGB" else 1):
+    names = tuple(bands) if bands else (("R", "G", "B") if mode in GREY else ("grey",))
+    if len(names) != (3 if mode in GREY else 1):
         raise InputError(
-            "wrong number of bands", file=files.root, found=names, expected="R, G, B" if mode == "RGB" else "one"
+            "wrong number of bands", file=files.root, found=names, expected="R, G, B" if mode in GREY else "one"
         )
     padded = bool((np.asarray(shapes) < target).any())
     ids, id_notes = _scan.unique_ids(files.names)
@@ -118,13 +127,31 @@ def _header(path: Path) -> tuple[str, tuple[int, int], list[str]]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(path) as picture:
-                if layout.bits > 8 and picture.mode in ("RGB", "RGBA"):
-                    lost.append(f"colour of {layout.bits} bits is read with 8")
-                return picture.mode, (picture.height, picture.width), lost
+                mode = picture.mode
+                if layout.bits > 8 and mode in ("RGB", "RGBA", "LA"):
+                    if layout.kind != "PNG":
+                        raise InputError(f"colour of {layout.bits} bits in a {layout.kind} file", file=path,
+                                         found=f"{layout.shape[2]} channels of {layout.bits} bits", expected="8 bits",
+                                         fix="convert it to PNG of 16 bits, or to FITS")  # fmt: skip
+                    mode = SIXTEEN[layout.shape[2]]
+                shape = picture.height, picture.width
+                if layout.kind == "JPEG" and _turn(picture) > 1:
+                    lost.append("turned as its EXIF orientation says")
+                    shape = shape[::-1] if _turn(picture) > 4 else shape
+                return mode, shape, lost
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(
             f"not a picture that Pillow reads: {error}", file=path, fix="convert it to PNG or FITS"
         ) from error
+
+
+def _turn(picture: Image.Image) -> int:
+    """The EXIF orientation: 1 upright, 2 to 4 flipped or turned by 180 degrees, 5 to 8 turned by 90."""
+    try:
+        value = picture.getexif().get(274, 1)
+    except Exception:  # damaged EXIF data are no reason to refuse the pixels
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
 def _common(seen: Counter[str], root: Path) -> tuple[str, tuple[str, ...]]:
@@ -139,9 +166,10 @@ def _common(seen: Counter[str], root: Path) -> tuple[str, tuple[str, ...]]:
     notes = []
     if seen.keys() & ALPHA:
         notes.append("transparency was dropped")
-    if set(read) == {"L", "RGB"}:
-        notes.append(f"{read['L']} of {read.total()} pictures are grey: their values stand in all three bands")
-        return "RGB", tuple(notes)
+    for colour, grey in GREY.items():
+        if set(read) == {grey, colour}:
+            notes.append(f"{read[grey]} of {read.total()} pictures are grey: their values stand in all three bands")
+            return colour, tuple(notes)
     if len(read) > 1:
         raise InputError("pictures of different depth", file=root, found=", ".join(f"{n} {m}" for m, n in read.items()),
                          expected="one kind", fix="put them into folders of their own")  # fmt: skip
@@ -191,14 +219,11 @@ class ImageFiles(Scanned):
     def _one(self, path: Path, image: ImageSchema) -> tuple[np.ndarray, np.ndarray]:
         """(band, y, x) pixels and their ivar in the schema's storage."""
         mode, shape, _ = _header(path)
-        if mode not in MODES or (MODES[mode][0] != self.mode and not (self.mode == "RGB" and MODES[mode][0] == "L")):
+        if mode not in MODES or MODES[mode][0] not in (self.mode, GREY.get(self.mode)):
             raise InputError("a picture of another mode", file=path, found=mode, expected=self.mode)
-        try:
-            with Image.open(path) as picture:
-                raw = np.asarray(picture if mode == self.mode else picture.convert(self.mode))
-        except (OSError, ValueError, SyntaxError) as error:
-            raise InputError(f"the picture is broken: {error}", file=path, fix="download it again") from error
+        raw = self._decoded(path, mode)
         pixels = np.ascontiguousarray(raw.transpose(2, 0, 1) if raw.ndim == 3 else raw[None], dtype=image.dtype)
+        pixels = np.repeat(pixels, 3, axis=0) if self.mode in GREY and len(pixels) == 1 else pixels
         low, high = pixels.min(), pixels.max()
         if low == high:
             raise InputError("a constant picture", file=path, found=f"every value is {low}", expected="an image")
@@ -217,6 +242,19 @@ class ImageFiles(Scanned):
         seen = np.zeros(image.shape, np.uint8)
         seen[:, inside[0], inside[1]] = 1
         return placed, seen
+
+    def _decoded(self, path: Path, mode: str) -> np.ndarray:
+        """(y, x) or (y, x, channel) pixels."""
+        if mode in SIXTEEN.values():
+            return sixteen_bits(path)
+        try:
+            with Image.open(path) as picture:
+                same = mode == self.mode or MODES[mode][0] == "I;16"
+                raw = np.asarray(picture if same else picture.convert(self.mode))
+                turn = _turn(picture) if picture.format == "JPEG" else 1
+                return UPRIGHT[turn](raw)
+        except (OSError, ValueError, SyntaxError) as error:
+            raise InputError(f"the picture is broken: {error}", file=path, fix="download it again") from error
 
 
 def example(path: Path) -> Path:
