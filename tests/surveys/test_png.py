@@ -51,8 +51,8 @@ def write(path, pixels, kinds=None, *, interlaced=False, cut=0):
     packed = zlib.compress(body)
     packed = packed[: len(packed) - cut]
     header = struct.pack(">IIBBBBB", w, h, 16, COLOUR[channels], 0, 0, int(interlaced))
-    middle = len(packed) // 2
-    parts = [(b"IHDR", header), (b"tEXt", b"a\0b"), (b"IDAT", packed[:middle]), (b"IDAT", packed[middle:]), (b"IEND", b"")]
+    one, two = packed[: len(packed) // 2], packed[len(packed) // 2 :]
+    parts = [(b"IHDR", header), (b"tEXt", b"a\0b"), (b"IDAT", one), (b"IDAT", two), (b"IEND", b"")]
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(name, data) for name, data in parts))
     return path
 
