@@ -87,7 +87,7 @@ RECIPE = Recipe(
     training={
         "tiny": {"network": "resnet", "steps": 60, "channels": "detail", "baseline": None},
         "quick": {"network": "resnet", "epochs": 10, "channels": "detail", "baseline": None},
-        "full": {"network": "resnet", "epochs": 8, "batch": 128, "channels": "detail", "baseline": None},
+        "full": {"network": "resnet", "epochs": 7, "batch": 128, "channels": "detail", "baseline": None},
     },
     measures=MEASURES,
     scores=_lenses.scores,
