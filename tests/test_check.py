@@ -32,7 +32,7 @@ def test_a_sound_survey(tmp_path: Path) -> None:
     total = sum(n for of in found.classes["kind"].values() for n in of.values())
     assert total == 400 and set(found.classes["kind"]) == {"train", "valid", "calib", "test"}
     with Pillow.open(found.picture) as picture:
-        assert picture.width > 800  # the objects, and the sky beside them
+        assert picture.width > 1000  # the objects, and the sky beside them
     assert found.cost["train"] == 240 and found.cost["bytes"] == 240 * 4 * 64
     assert json.dumps(found.json())
 
@@ -101,4 +101,17 @@ def test_without_folds_and_without_positions(tmp_path: Path) -> None:
     found = check(survey.path, to=tmp_path / "c.png")
     assert any("has no folds" in p for p in found.problems) and found.leaks is None
     with Pillow.open(found.picture) as picture:
-        assert picture.width < 800
+        assert picture.width < 900
+
+
+def test_what_is_said_of_many_labels_stays_short(tmp_path: Path) -> None:
+    survey = sound(tmp_path / "s", 200)
+    rare = ["rare"] + ["common"] * 149 + [None] * 50
+    split = np.where(np.arange(200) % 5, "train", "test")
+    labels.add(survey.path, {"id": survey.id.tolist(), "split": split, **{f"label{i}": rare for i in range(40)}})
+    found = check(survey.path, to=None)
+    assert len(found.classes) == 40 and "split" not in found.classes, "a published split is no label"
+    assert len(found.problems) >= 40 and any("label39" in p for p in found.json()["problems"])
+    lines = str(found).splitlines()
+    assert len(lines) < 45 and sum("test objects of label" in line for line in lines) == 3
+    assert any("... and 37 more like this" in line for line in lines) and "37 more labels" in str(found)

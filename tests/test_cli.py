@@ -110,7 +110,8 @@ def test_a_folder_of_pictures_becomes_a_model_a_report_and_a_catalogue(deepsky_,
     assert Survey.load("s").column("fold").tolist() != before
 
     out = good(deepsky_("label", "s", pictures / "labels.csv", "--labeller", "me"))
-    assert "labels version 2" in out and {"kind", "width"} <= set(Survey.load("s").schema.columns)
+    assert "labels version 2" in out and "note: 120 objects labelled by column 'id'" in out
+    assert {"kind", "width"} <= set(Survey.load("s").schema.columns)
 
     out = good(deepsky_("check", "s"))
     assert "classes of class" in out and (tmp_path / "check.png").exists()

@@ -17,8 +17,8 @@ from deepsky import folds as fold_rules
 from deepsky import store
 from deepsky.io import atomic_write, read_json
 from deepsky.labels.matching import natural
-from deepsky.report.gallery import contact_sheet
-from deepsky.report.plots import style
+from deepsky.report.gallery import SHEET, contact_sheet
+from deepsky.report.plots import sky_map, style
 from deepsky.sample import Image
 from deepsky.schema import ImageSchema
 from deepsky.survey import FOLDS, Survey
@@ -26,7 +26,8 @@ from deepsky.survey import FOLDS, Survey
 SOME = 3000  # objects that are read for outliers
 VERIFIED = 2 << 30  # bytes up to which checksums are compared
 FAR = 6.0  # robust standard deviations
-SHOWN = 4  # lines of one kind, or labels, before they are only counted
+SHOWN = 3  # lines of one kind, or labels, before they are only counted
+DRAWN = 40  # objects of the picture
 RARE = 20  # objects of a class in a fold, below which its figures mean little
 
 
@@ -67,7 +68,8 @@ class Check:
     def __str__(self) -> str:
         kind = "real" if self.real else "simulated"
         lines = [
-            f"{self.survey}: {self.objects:,} {kind} objects, {self.tile_count} tiles, {self.nbytes / 1e6:,.1f} MB"
+            f"{self.survey}: {self.objects:,} {kind} objects, {self.tile_count} tile{'s'[: self.tile_count != 1]}, "
+            f"{self.nbytes / 1e6:,.1f} MB"
         ]
         lines += [
             "folds",
@@ -78,12 +80,12 @@ class Check:
             lines += [f"  {fold:<7}" + ", ".join(f"{c} {n:,}" for c, n in of.items()) for fold, of in by_fold.items()]
         if len(self.classes) > SHOWN:
             lines.append(f"classes of {len(self.classes) - SHOWN} more labels: in json()")
-        lines.append("pixels")
+        lines += ["pixels"] * bool(self.quality)
         lines += [f"  {name}: {q['mean']:.2%} in the mean, more than half in {q['half']:,.0f} objects"
                   for name, q in self.quality.items()]  # fmt: skip
         if self.outliers:
             lines.append("outliers (robust standard deviations)")
-            lines += [f"  {i}: {d:.0f} in {what}" for i, d, what in self.outliers[:8]]
+            lines += [f"  {i}: {d:.0f} in {what}" for i, d, what in self.outliers[: 2 * SHOWN]]
         if self.cost:
             c = self.cost
             lines += ["cost", f"  one pass over {c['train']:,.0f} training objects: {c['seconds']:.1f} s of reading",
@@ -181,12 +183,17 @@ def _classes(survey: Survey) -> dict[str, dict[str, dict[str, int]]]:
         words = np.asarray(["(none)" if v is None or v != v else f"{v:g}" if isinstance(v, float) else str(v)
                             for v in survey.column(name).tolist()], dtype=object)  # fmt: skip
         kinds = sorted(set(words) - {"(none)"}, key=natural)
-        if not column.classes and len(kinds) > 20:
+        if (not column.classes and len(kinds) > 20) or _split(kinds):
             continue
         if "(none)" in set(words):
             kinds.append("(none)")
         out[name] = {f: {k: int(((fold == f) & (words == k)).sum()) for k in kinds} for f in order}
     return out
+
+
+def _split(kinds: Sequence[str]) -> bool:
+    """Whether words are those of a published split, and no classes."""
+    return {k.lower() for k in kinds} <= {*FOLDS, "val", "validation", "calibration", "training", "testing"}
 
 
 def _quality(survey: Survey) -> dict[str, dict[str, float]]:
@@ -305,15 +312,16 @@ def _draw(survey: Survey, path: Path) -> Path:
     """Objects spread evenly over the survey, and beside them the sky, if there are positions."""
     parts: list[Pillow.Image] = []
     if any(isinstance(o, ImageSchema) for o in survey.schema.observations.values()):
-        at = np.unique(np.linspace(0, len(survey) - 1, min(40, len(survey))).astype(np.int64))
-        contact_sheet(survey.gather(at, truth=()), path, n=40)
+        at = np.unique(np.linspace(0, len(survey) - 1, min(DRAWN, len(survey))).astype(np.int64))
+        title = f"{survey.name}: {len(at):,} of {len(survey):,} objects"
+        contact_sheet(survey.gather(at, truth=()), path, n=DRAWN, title=title)
         with Pillow.open(path) as sheet:
             parts.append(sheet.convert("RGB"))
     if (np.isfinite(survey.column("ra")) & np.isfinite(survey.column("dec"))).any():
         parts.append(_sky(survey))
     if not parts:
         return Path()
-    page = Pillow.new("RGB", (sum(p.width for p in parts), max(p.height for p in parts)), (250, 250, 251))
+    page = Pillow.new("RGB", (sum(p.width for p in parts), max(p.height for p in parts)), SHEET)
     left = 0
     for part in parts:
         page.paste(part, (left, 0))
@@ -325,39 +333,15 @@ def _draw(survey: Survey, path: Path) -> Path:
 
 
 def _sky(survey: Survey) -> Pillow.Image:
-    """Where the objects lie, by fold: the whole sky, or a map where they span less than 60 degrees."""
+    """Where the objects lie, by fold."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
 
-    ra, dec = survey.column("ra"), survey.column("dec")
-    known = np.isfinite(ra) & np.isfinite(dec)
-    fold = survey.column("fold").astype(str)[known] if "fold" in survey.index.column_names else np.full(known.sum(), "")
-    ra, dec = ra[known], dec[known]
-    centre = float(np.degrees(np.angle(np.exp(1j * np.radians(ra)).mean())))
-    away = (ra - centre + 180) % 360 - 180
-    wide = max(np.ptp(away), np.ptp(dec)) > 60
+    folds = survey.column("fold").astype(str) if "fold" in survey.index.column_names else None
+    data = io.BytesIO()
     with style():
-        figure = Figure(figsize=(5, 3.4), layout="constrained", facecolor="#fafafb")
-        ax = figure.add_subplot(projection="aitoff" if wide else None)
-        names = [f for f in (*FOLDS, fold_rules.BUFFER, "") if (fold == f).any()]
-        for name in names:
-            x, y = away[fold == name], dec[fold == name]
-            size = float(np.clip(3000 / len(ra), 0.5, 9.0))
-            ax.scatter(-np.radians(x) if wide else x + centre, np.radians(y) if wide else y, s=size, linewidths=0,
-                       label=f"{name} {len(x):,}" if name else None)  # fmt: skip
-        if wide:
-            marks = np.arange(-120, 121, 60)
-            ax.set_xticks(np.radians(marks), [f"{(centre - m) % 360:.0f}°" for m in marks])
-            ax.grid(alpha=0.3)
-        else:
-            ax.set_xlabel("right ascension [deg]")
-            ax.set_ylabel("declination [deg]")
-            ax.invert_xaxis()  # east is left
-            ax.set_aspect(1 / max(float(np.cos(np.radians(np.median(dec)))), 0.1), adjustable="datalim")
-        if names != [""]:
-            figure.legend(loc="outside lower center", ncols=len(names), markerscale=3, fontsize=8)
-        data = io.BytesIO()
+        figure = sky_map(survey.column("ra"), survey.column("dec"), folds)
+        figure.set_facecolor("#{:02x}{:02x}{:02x}".format(*SHEET))
         FigureCanvasAgg(figure)
-        figure.savefig(data, format="png", dpi=150)
+        figure.savefig(data, format="png", dpi=140)
     with Pillow.open(data) as made:
         return made.convert("RGB")

@@ -30,6 +30,7 @@ from deepsky.surveys._scanned import Scanned
 
 MOST = 96  # objects that are read
 LISTED = 400  # objects of a folder whose headers are looked at
+SHEET = 48  # of them are drawn
 MEMORY = 4 << 30
 
 
@@ -145,7 +146,9 @@ def look(
     sample = _sample(prepared, chunks)
     picture = ""
     if to is not None and any(isinstance(o, Image) for o in sample.observations.values()):
-        picture = str(contact_sheet(sample, to))
+        rows = np.unique(np.linspace(0, len(sample.id) - 1, SHEET).astype(np.int64))
+        title = f"{Path(made.path).name}: {len(rows):,} of {total:,} objects"
+        picture = str(contact_sheet(sample[torch.from_numpy(rows)], to, n=SHEET, title=title))
     notes += _suspects(prepared, sample)
     worst = tuple((n, reason, first[reason]) for reason, n in count.most_common(5))
     return Look(
@@ -265,9 +268,9 @@ def _sample(prepared: Prepared, chunks: list[Chunk]) -> Sample:
         if isinstance(rule, ImageSchema):
             flux = torch.from_numpy(arrays[f"{name}.flux"].astype(np.float32))
             ivar = torch.from_numpy(arrays[f"{name}.ivar"].astype(np.float32))
-            images[name] = Image(
-                flux, ivar.reshape(*ivar.shape, *(1,) * (4 - ivar.ndim)), unit=rule.unit, bands=rule.bands
-            )
+            ivar = ivar.reshape(*ivar.shape, *(1,) * (4 - ivar.ndim))
+            scale = torch.full((len(ids),), float("nan") if rule.pixel_scale is None else rule.pixel_scale)
+            images[name] = Image(flux, ivar, unit=rule.unit, bands=rule.bands, pixel_scale=scale)
     blank = torch.full((len(ids),), float("nan"), dtype=torch.float64)
     return Sample(ids, torch.zeros(len(ids), dtype=torch.int64), blank, blank, images)
 

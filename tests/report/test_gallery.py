@@ -90,13 +90,30 @@ def test_a_contact_sheet_holds_every_object(tmp_path: Path) -> None:
     sample = made_up.blobs(10, size=20)
     file = gallery.contact_sheet(sample, tmp_path / "sheet.png", n=7, columns=3)
     sheet = np.asarray(Pillow.open(file))
-    side = 64
-    assert sheet.shape == (3 * (side + 20) + 6, 3 * (side + 6) + 6, 3)
-    corners = [(6 + i // 3 * (side + 20) + 32, 6 + i % 3 * (side + 6) + 32) for i in range(9)]
+    side = 100  # five times as wide: pixels stay squares
+    assert sheet.shape == (3 * (side + 21) + 6, 3 * (side + 6) + 6, 3)
+    corners = [(6 + i // 3 * (side + 21) + 50, 6 + i % 3 * (side + 6) + 50) for i in range(9)]
+    titled = np.asarray(Pillow.open(gallery.contact_sheet(sample, tmp_path / "two.png", n=7, columns=3, title="blobs")))
+    assert (titled[26:] == sheet).all() and titled[:26].min() < 100, "a line of text, and the same below"
     bright = [sheet[y - 4 : y + 4, x - 4 : x + 4].mean() for y, x in corners]
     assert min(bright[:7]) > 60 and all(b > 248 for b in bright[7:]), "seven blobs, then paper"
     with pytest.raises(ValueError, match="no image"):
         gallery.contact_sheet(sample.__class__(sample.id, sample.key, sample.ra, sample.dec, {}), tmp_path / "none.png")
+
+
+@pytest.mark.parametrize(
+    ("ids", "expected"),
+    [
+        (["a-1", "b-2"], ["a-1", "b-2"]),  # they fit
+        (["field-kids-101-7", "field-kids-101-12"], ["…7", "…12"]),
+        (["ra=1.25&dec=-3.5&scale=0", "ra=10.5&dec=-3.5&scale=0"], ["…1.25…", "…10.5…"]),
+        ([f"{i}-of-a-long-name" for i in (1, 2)], ["1…", "2…"]),
+        (["x1234567890-aa1", "x1234567890-ab2", "y1234567890-aa3"], ["…890-aa1", "…890-ab2", "…890-aa3"]),
+        (["onlyonebutlong"], ["onlyone…"]),
+    ],
+)
+def test_ids_are_cut_to_what_tells_them_apart(ids: list[str], expected: list[str]) -> None:
+    assert gallery.short(ids, lambda t: len(t) <= 8) == expected
 
 
 def test_galleries_hold_the_right_objects(tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ def split(
 def label(
     survey: Path,
     table: Path,
-    labeller: str = "",
+    labeller: Annotated[str, typer.Option(help="who or what made the labels")] = "",
     id_column: IdColumn = None,
     extra_labels: Extra = "refuse",
     radius: Annotated[float | None, typer.Option(help="join by position within this radius in arcsec")] = None,

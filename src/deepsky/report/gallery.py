@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import matplotlib
 import numpy as np
 from PIL import Image as Pillow
 from PIL import ImageDraw, ImageFont
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from deepsky.judging import Answers, Question
 
 SIDE = 128  # pixels of a thumbnail at most
+LEAST = 96  # of a picture on a contact sheet at least
+SHEET, TEXT = (250, 250, 251), (40, 42, 48)
 UNMEASURED = (82, 90, 112)
 _LETTERS = "ugrizyYJHK"
 
@@ -147,12 +150,15 @@ def image_of(schema: Schema) -> str | None:
     return next((n for n, s in schema.observations.items() if isinstance(s, ImageSchema)), None)
 
 
-def contact_sheet(sample: Sample, path: str | Path, n: int = 48, columns: int = 8, name: str | None = None) -> Path:
+def contact_sheet(
+    sample: Sample, path: str | Path, n: int = 48, columns: int = 8, name: str | None = None, title: str = ""
+) -> Path:
     """Write a PNG with the pictures and ids of the first `n` objects of a batch.
 
     Parameters
     ----------
     name : of the observation; by default the first image.
+    title : a line above; what the images are is added to it.
 
     Raises
     ------
@@ -163,25 +169,75 @@ def contact_sheet(sample: Sample, path: str | Path, n: int = 48, columns: int = 
         raise ValueError("the sample holds no image")
     image = images[name or next(iter(images))]
     made = [thumbnail(p) for p in pictures(Image(image.flux[:n], image.ivar[:n], bands=image.bands))]
-    side = max(64, *(max(m.size) for m in made))
+    side = max(max(m.size) for m in made)
+    side *= max(1, -(-LEAST // side))  # whole multiples: every pixel of a picture is equally wide
     made = [_scaled(m, side) for m in made]
     columns = min(columns, len(made))
-    gap, line = 6, 14
+    gap, line, head = 6, 15, 26 if title else 0
     rows = -(-len(made) // columns)
-    sheet = Pillow.new("RGB", (columns * (side + gap) + gap, rows * (side + gap + line) + gap), (250, 250, 251))
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(10)
-    for i, (picture, word) in enumerate(zip(made, sample.id, strict=False)):
-        x, y = gap + i % columns * (side + gap), gap + i // columns * (side + gap + line)
+    size = (columns * (side + gap) + gap, head + rows * (side + gap + line) + gap)
+    sheet = Pillow.new("RGB", size, SHEET)
+    pen, font, large = ImageDraw.Draw(sheet), _font(10), _font(12)
+    if title:
+        words = f"{clean(title, 200)}; {_about(image)}"
+        pen.text((gap, 6), _fitting(words, lambda t: pen.textlength(t, large) <= size[0] - 2 * gap), TEXT, large)
+    ids = short([str(i) for i in sample.id[: len(made)]], lambda t: pen.textlength(t, font) <= side)
+    for i, (picture, word) in enumerate(zip(made, ids, strict=True)):
+        x, y = gap + i % columns * (side + gap), gap + head + i // columns * (side + gap + line)
         sheet.paste(picture, (x, y))
-        text = clean(word, 40)
-        while len(text) > 2 and pen.textlength(text, font) > side:
-            text = "…" + text.lstrip("…")[1:]  # ids differ at their ends
-        pen.text((x, y + side + 1), text, (40, 42, 48), font)
+        pen.text((x, y + side + 1), word, TEXT, font)
     path = Path(path)
     out = io.BytesIO()
     sheet.save(out, "PNG", optimize=True)
     atomic_write(path, out.getvalue())
     return path
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """That of the figures, which knows more letters than Pillow's own."""
+    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)
+
+
+def _about(image: Image) -> str:
+    """Bands, pixels and scale in words."""
+    y, x = image.flux.shape[-2:]
+    scale = image.pixel_scale.double()
+    known = bool(scale.isfinite().all()) and float(scale.max() - scale.min()) <= 1e-6 * float(scale.max())
+    of = f" of {float(scale.max()):.4g} arcsec" if known else ""
+    return f"{', '.join(image.bands)}; {x} × {y} pixels{of}"
+
+
+def short(words: Sequence[str], fits: Callable[[str], bool]) -> list[str]:
+    """Ids cut to what fits: without what all of them share at either end, and at the end that tells fewer apart."""
+    words = [clean(w, 1000) for w in words]
+    if all(fits(w) for w in words):
+        return words
+    start = _shared(words)
+    end = _shared([w[start:][::-1] for w in words])
+    while start and words[0][start - 1].isalnum():  # a number stays whole
+        start -= 1
+    while end and words[0][len(words[0]) - end].isalnum():
+        end -= 1
+    bare = [("…" if start else "") + w[start : len(w) - end] + ("…" if end else "") for w in words]
+    heads = [_fitting(w, fits) for w in bare]
+    tails = [_fitting(w[::-1], fits)[::-1] for w in bare]
+    return heads if len(set(heads)) >= len(set(tails)) else tails
+
+
+def _shared(words: Sequence[str]) -> int:
+    """How many characters all begin with; 0 of one word."""
+    low, high = min(words), max(words)
+    same = (i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b)
+    return next(same, len(low)) if len(words) > 1 else 0
+
+
+def _fitting(text: str, fits: Callable[[str], bool]) -> str:
+    """The longest beginning that fits, with an ellipsis where it is cut."""
+    if fits(text):
+        return text
+    while len(text) > 1 and not fits(text.rstrip("…") + "…"):
+        text = text.rstrip("…")[:-1]
+    return text.rstrip("…") + "…"
 
 
 # -- the galleries of a report ----------------------------------------------------------------------------------

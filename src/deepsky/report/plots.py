@@ -274,8 +274,7 @@ def learning(
     return figure
 
 
-@draw
-def sky(ra: np.ndarray, dec: np.ndarray, folds: np.ndarray | None = None) -> Figure:
+def sky_map(ra: np.ndarray, dec: np.ndarray, folds: np.ndarray | None = None) -> Figure:
     """Where the objects lie: all-sky where they span more than 60 degrees, else a plain map."""
     good = np.isfinite(ra) & np.isfinite(dec)
     ra, dec = ra[good] % 360, dec[good]
@@ -303,13 +302,16 @@ def sky(ra: np.ndarray, dec: np.ndarray, folds: np.ndarray | None = None) -> Fig
         ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{round(x % 360, 6):g}"))
     for i in range(max(len(names), 1)):
         ax.scatter(x[codes == i], y[codes == i], color=SEVERAL[i % len(SEVERAL)], alpha=0.7, **shared,
-                   label=clean(names[i], 12) if names else None)  # fmt: skip
+                   label=f"{clean(names[i], 12)} {(codes == i).sum():,}" if names else None)  # fmt: skip
     if not wide:
         ax.invert_xaxis()
         ax.set_aspect(1 / max(float(np.cos(np.deg2rad(np.median(dec)))), 0.1), adjustable="datalim")
     if len(names) > 1:
         figure.legend(loc="outside lower center", ncols=4, markerscale=2, handletextpad=0.1, columnspacing=0.9)
     return figure
+
+
+sky = draw(sky_map)
 
 
 def in_order(words: np.ndarray) -> tuple[list[str], np.ndarray]:
