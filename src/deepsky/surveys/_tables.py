@@ -1,4 +1,4 @@
-"""Any table file as an Arrow table: CSV and its relatives, ECSV, SExtractor, FITS, VOTable, Parquet."""
+"""Any table file as an Arrow table: CSV and its relatives, ECSV, SExtractor, IPAC, MRT, FITS, VOTable, Parquet."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ import pyarrow.parquet as pq
 
 from deepsky.errors import InputError
 from deepsky.gate import FitsHdu, check_fits, sniff
+from deepsky.surveys import _archives
 from deepsky.surveys._scan import ending
 from deepsky.surveys._text import decode, read_text
 from deepsky.tables import as_table, unit_of
 
-TEXT = (".csv", ".tsv", ".txt", ".dat", ".cat", ".tab", ".asc", ".ecsv", ".csv.gz", ".train", ".test")
+TEXT = (".csv", ".tsv", ".txt", ".dat", ".cat", ".tab", ".asc", ".ecsv", ".csv.gz", ".train", ".test",
+        ".tbl", ".ipac", ".mrt")  # fmt: skip
 FITS = (".fits", ".fit", ".fts", ".fits.gz", ".fit.gz", ".fts.gz", ".fits.fz", ".ldac")
 VOTABLE = (".vot", ".xml", ".votable", ".vot.gz")
 PARQUET = (".parquet", ".pq", ".parq")
@@ -59,14 +61,21 @@ def read(path: str | Path) -> pa.Table:
     elif kind.startswith("VOTable") or last in VOTABLE:
         table = _votable(path)
     elif kind in ("text", "gzip", "bzip2"):
-        table = read_text(decode(_bytes(path, kind), path), path)
+        table = _text(decode(_bytes(path, kind), path), path)
     else:
         raise InputError("a table of a kind that has no reader", file=path, found=kind,
-                         known=("CSV", "ECSV", "FITS", "VOTable", "Parquet"))  # fmt: skip
+                         known=("CSV", "ECSV", "IPAC", "MRT", "FITS", "VOTable", "Parquet"))  # fmt: skip
     try:
         return as_table(table)
     except InputError as error:
         raise InputError(error.problem, file=path, found=error.found, expected=error.expected) from error
+
+
+def _text(text: str, path: Path) -> pa.Table:
+    """A table of an archive where it is one, else CSV and its relatives."""
+    readme = _archives.described(path)
+    kind = "cds" if readme else _archives.kind_of(text)
+    return _archives.read(text, kind, path, readme) if kind else read_text(text, path)
 
 
 def _bytes(path: Path, kind: str) -> bytes:

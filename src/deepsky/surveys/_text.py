@@ -142,9 +142,14 @@ def _cut(line: str, mark: str) -> int:
     return len(re.sub(r'"[^"]*"', "", line).split(mark))
 
 
+def _pieces(line: str) -> list[str]:
+    """What blanks part; blanks in quotes part nothing."""
+    return re.findall(r'"[^"]*"|\S+', line) if '"' in line else line.split()
+
+
 def _fields(line: str, mark: str) -> list[str]:
     if mark == " ":
-        return line.split()
+        return [f.strip('"') for f in _pieces(line)]
     return [f.strip() for f in next(csv.reader([line], delimiter=mark), [])]
 
 
@@ -175,7 +180,7 @@ def _names(body: list[str], comments: list[str], mark: str, path: Path) -> tuple
 
 def _parse(names: list[str], body: list[str], mark: str, path: Path) -> pa.Table:
     if mark == " ":
-        body, mark = ["\t".join(line.split()) for line in body], "\t"
+        body, mark = ["\t".join(_pieces(line)) for line in body], "\t"
     kinds: dict[str, pa.DataType] = {n: pa.string() for n in names if n.lower() in IDS}
     comma = mark == ";" and any(re.search(r"(?:^|;)\s*-?\d+,\d+\s*(?:;|$)", line) for line in body[:50])
     data = "\n".join(body).encode()
@@ -202,13 +207,13 @@ def _arrow(data: bytes, names: list[str], mark: str, kinds: dict[str, pa.DataTyp
             f"rows that do not fit the columns: {str(error)[:200]}",
             file=path,
             expected=f"{len(names)} columns",
-            fix="put names with the mark in them into quotes",
+            fix="put text with the mark in it into double quotes",
         ) from error
 
 
 def _numbered(body: list[str], named: list[Any], path: Path) -> pa.Table:
     """A SExtractor catalogue: ``# number name description [unit]``; columns between two numbers belong to the first."""
-    width = len(body[0].split())
+    width = len(_pieces(body[0]))
     starts = [int(m[1]) for m in named] + [width + 1]
     names, units = [], {}
     for i, match in enumerate(named):

@@ -1,4 +1,4 @@
-"""Plain tables: CSV, ECSV, SExtractor, FITS, VOTable and Parquet, for labels, source lists and rows of features.
+"""Plain tables: CSV, ECSV, SExtractor, IPAC, MRT, FITS, VOTable and Parquet, for labels, sources and rows of features.
 
 `read` gives any of them as an Arrow table; `open` makes a survey of rows out of one.
 """
