@@ -36,8 +36,32 @@ def test_it_is_the_maximum_of_the_likelihood():
     best = minimize_scalar(
         lambda u: -log_softmax(x / math.exp(u), axis=1)[rows, y].sum(), bounds=(-3, 3), method="bounded"
     )
-    assert c.Temperature.fit(x, y, prior=None).log_t[0] == pytest.approx(best.x, abs=1e-4)
-    assert abs(c.Temperature.fit(x, y).log_t[0] - best.x) < 0.02  # the prior is worth one object in 500
+    assert c.Temperature.fit(x, y, shifted=False, prior=None).log_t[0] == pytest.approx(best.x, abs=1e-4)
+    assert abs(c.Temperature.fit(x, y, shifted=False).log_t[0] - best.x) < 0.02  # the prior is worth one object in 500
+
+
+def test_other_shares_of_the_classes_than_training_saw_are_made_good():
+    rng = np.random.default_rng(5)
+    x, y = logits(rng, 60_000, 3)
+    kept = rng.random(60_000) < np.array([1.0, 0.3, 0.1])[y]  # the objects of the survey that it is calibrated for
+    x, y = 1.6 * x[kept], y[kept]
+    half = len(y) // 2
+    made, plain = (c.Temperature.fit(x[:half], y[:half], shifted=s) for s in (True, False))
+    # Bayes: the log of the shares that are left, about their mean
+    wanted = np.log([1.0, 0.3, 0.1])
+    assert made.shift == pytest.approx(wanted - wanted.mean(), abs=0.06)
+    assert math.exp(made.log_t[0]) == pytest.approx(1.6, rel=0.04)
+    assert len(plain.shift) == 0
+    for code in range(3):
+        p, share = made.apply(x[half:])[:, code].mean(), (y[half:] == code).mean()
+        assert p == pytest.approx(share, abs=0.012)
+    assert abs(plain.apply(x[half:])[:, 2].mean() - (y[half:] == 2).mean()) > 0.05
+
+
+def test_few_objects_hardly_shift():
+    x, y = logits(np.random.default_rng(6), 20, 3)
+    assert np.abs(c.Temperature.fit(x, y).shift).max() < 1.5
+    assert np.abs(c.Temperature.fit(x, np.zeros(20, int)).shift).max() < 3.0  # a class that calibration never saw
 
 
 def test_few_objects_without_a_mistake_do_not_ask_for_certainty():
@@ -50,7 +74,7 @@ def test_one_temperature_keeps_the_order_and_one_a_class_finds_each():
     rng = np.random.default_rng(2)
     x, y = logits(rng, 30_000, 3)
     spoilt = x * np.array([0.5, 1.0, 2.0])
-    one, each = c.Temperature.fit(spoilt, y), c.Temperature.fit(spoilt, y, per_class=True)
+    one, each = (c.Temperature.fit(spoilt, y, per_class=p, shifted=False) for p in (False, True))
     np.testing.assert_array_equal(one.apply(spoilt).argmax(1), spoilt.argmax(1))
     assert np.exp(each.log_t) == pytest.approx([0.5, 1.0, 2.0], rel=0.06)
 
@@ -58,7 +82,7 @@ def test_one_temperature_keeps_the_order_and_one_a_class_finds_each():
 def test_a_binary_logit_is_that_of_two_columns():
     x, y = logits(np.random.default_rng(3), 2000, 2, t=1.7)
     one = x[:, 1] - x[:, 0]
-    both, single = c.Temperature.fit(x, y), c.Temperature.fit(one, y)
+    both, single = c.Temperature.fit(x, y, shifted=False), c.Temperature.fit(one, y)
     assert single.log_t == pytest.approx(both.log_t, abs=1e-5)
     assert single.apply(one) == pytest.approx(both.apply(x)[:, 1], abs=1e-5)
 
@@ -68,11 +92,12 @@ def test_the_slope_of_the_loss_is_right(shape):
     """A wrong slope would still end somewhere: the end must be a minimum in every direction."""
     rng = np.random.default_rng(4)
     x, y = logits(rng, 300, 3)
-    per_class = shape == "several"
-    made = c.Temperature.fit(x * np.array([0.6, 1.0, 1.5]), y, per_class=per_class, prior=None).log_t
+    x, per_class = x * np.array([0.6, 1.0, 1.5]) + np.array([0.0, 0.5, -1.0]), shape == "several"
+    fitted = c.Temperature.fit(x, y, per_class=per_class, prior=None)
+    made, size = np.concatenate([fitted.log_t, fitted.shift]), len(fitted.log_t)
 
     def loss(u):
-        return -log_softmax(x * np.array([0.6, 1.0, 1.5]) / np.exp(u), axis=1)[np.arange(300), y].sum()
+        return -log_softmax(x / np.exp(u[:size]) + u[size:], axis=1)[np.arange(300), y].sum()
 
     for step in np.eye(len(made)):
         assert loss(made + 0.01 * step) > loss(made) < loss(made - 0.01 * step)

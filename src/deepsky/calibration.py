@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 import numpy as np
@@ -28,69 +28,90 @@ Arrays = Mapping[str, np.ndarray]
 # -- temperature --------------------------------------------------------------------------------------------
 @dataclass(frozen=True, eq=False)
 class Temperature:
-    """Logits are divided by exp(log_t) before they become probabilities (Guo+2017).
+    """Logits are divided by exp(log_t) and shifted before they become probabilities (Guo+2017; Alexandari+2020).
+
+    A temperature mends how sure a network is; a shift of each class what it learnt of their shares, where training saw
+    other shares than the objects that it is calibrated on.
 
     Attributes
     ----------
-    log_t : (1,) one temperature, or (k,) one for each class (then the likeliest class may change).
+    log_t : (1,) one temperature, or (k,) one for each class.
+    shift : (k,) added to the scaled logits, with a mean of zero; (0,) for none.
     """
 
     log_t: np.ndarray
+    shift: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
     @classmethod
-    def fit(cls, logits: ArrayLike, truth: ArrayLike, *, per_class: bool = False, prior: float | None = 1.0) -> Self:
-        """The temperature of the highest likelihood.
+    def fit(
+        cls,
+        logits: ArrayLike,
+        truth: ArrayLike,
+        *,
+        per_class: bool = False,
+        shifted: bool = True,
+        prior: float | None = 1.0,
+    ) -> Self:
+        """The temperature, and the shifts, of the highest likelihood.
 
         Parameters
         ----------
         logits : (n, k), or (n,) of class 1 against class 0.
         truth : (n,) class codes.
-        prior : sigma of a normal prior on log_t, worth about one object: it keeps a small sample that is classified
-            without a mistake from asking for a temperature of zero. None for the pure maximum of the likelihood,
-            within exp(-4.6) to exp(4.6).
+        shifted : fit shifts too, for (n, k) logits.
+        prior : sigma of a normal prior on log_t and shifts, worth about one object: it keeps a small sample that is
+            classified without a mistake from asking for a temperature of zero. None for the pure maximum of the
+            likelihood, with a temperature within exp(-4.6) to exp(4.6).
         """
         x, y = _logits(logits, truth)
         strength = 0.0 if prior is None else 1 / prior**2
         size = x.shape[1] if x.ndim == 2 and per_class else 1
+        shifts = x.shape[1] if x.ndim == 2 and shifted else 0
 
-        def loss(log_t: np.ndarray) -> tuple[float, np.ndarray]:
-            scaled = x / np.exp(log_t)
+        def loss(given: np.ndarray) -> tuple[float, np.ndarray]:
+            log_t, shift = given[:size] if len(given) > 1 else given, given[size:]
+            warm = x / np.exp(log_t)
+            scaled = warm + shift if len(shift) else warm
             if x.ndim == 1:
                 value = -log_expit(np.where(y == 1, scaled, -scaled)).sum()
-                slope = np.array([-((expit(scaled) - y) * scaled).sum()])
+                slope = np.array([-((expit(scaled) - y) * warm).sum()])
             else:
                 logp = log_softmax(scaled, axis=1)
                 value = -logp[np.arange(len(y)), y].sum()
                 pull = np.exp(logp)
                 pull[np.arange(len(y)), y] -= 1
-                each = -(pull * scaled).sum(0)
-                slope = each if size > 1 else each.sum(keepdims=True)
-            return float(value + strength * (log_t**2).sum() / 2), slope + strength * log_t
+                each = -(pull * warm).sum(0)
+                slope = each if len(log_t) > 1 else each.sum(keepdims=True)
+                slope = np.concatenate([slope, pull.sum(0)]) if len(shift) else slope
+            return float(value + strength * (given**2).sum() / 2), slope + strength * given
 
         # one temperature: a coarse look first, since in log t the loss need not be convex
         coarse = np.linspace(-4.6, 4.6, 47)
         start = coarse[int(np.argmin([loss(np.array([t]))[0] for t in coarse]))]
         ends = (max(start - 0.4, -4.6), min(start + 0.4, 4.6))
         one = minimize_scalar(lambda t: loss(np.array([t]))[0], bounds=ends, method="bounded", options={"xatol": 1e-8})
-        if size == 1:
+        if size + shifts == 1:
             return cls(np.array([float(one.x)]))
-        found = minimize(loss, np.full(size, float(one.x)), jac=True, method="L-BFGS-B", bounds=[(-4.6, 4.6)] * size)
-        return cls(np.asarray(found.x, dtype=np.float64))
+        first = np.concatenate([np.full(size, float(one.x)), np.zeros(shifts)])
+        bounds = [(-4.6, 4.6)] * size + [(-20.0, 20.0)] * shifts
+        found = np.asarray(minimize(loss, first, jac=True, method="L-BFGS-B", bounds=bounds).x, dtype=np.float64)
+        return cls(found[:size], found[size:] - found[size:].mean() if shifts else np.zeros(0))
 
     def apply(self, logits: ArrayLike) -> np.ndarray:
         """(n, k) logits -> (n, k) probabilities; (n,) logits of class 1 -> (n,) its probability."""
         x = np.asarray(logits, dtype=np.float64) / np.exp(self.log_t)
+        x = x + self.shift if len(self.shift) else x
         found: np.ndarray = expit(x) if x.ndim == 1 else softmax(x, axis=1)
         return found
 
     def arrays(self) -> dict[str, np.ndarray]:
         """What is saved."""
-        return {"log_t": self.log_t}
+        return {"log_t": self.log_t, "shift": self.shift}
 
     @classmethod
     def from_arrays(cls, arrays: Arrays) -> Self:
         """The inverse of `arrays`; other entries are left alone."""
-        return cls(np.asarray(arrays["log_t"], dtype=np.float64))
+        return cls(*(np.asarray(arrays[n], dtype=np.float64) for n in ("log_t", "shift") if n in arrays))
 
 
 def _logits(logits: ArrayLike, truth: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

@@ -140,6 +140,6 @@ RECIPE = Recipe(
         f"{FOLDS}-fold": _out_of_fold("crossval", TRAINING.__getitem__),
         f"{FOLDS}-fold, classical": _out_of_fold("crossval-classical", _family),
     },
-    sources=("tasks.classify", "networks.resnet", "networks._blocks", "normalise"),
+    sources=("tasks.classify", "calibration", "networks.resnet", "networks._blocks", "normalise"),
     notes="No published system was measured on these classes; the targets are a random forest on raw pixels.",
 )
