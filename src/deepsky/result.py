@@ -94,17 +94,16 @@ class Result:
 
     def __str__(self) -> str:
         kind = "real data" if self.real else "simulation"
-        lines = [
-            f"{self.recipe} ({self.size}, {kind}: {self.data})",
-            "",
-            f"{'':<22}{'published':>12}  {'classical':<24}{'ours':<24}{'limit':<24}ours against classical",
-        ]
+        rows: list[tuple[str, ...]] = [("", "published", "classical", "ours", "limit", "ours against classical")]
         for name, ours in self.ours.items():
             given = self.published.get(name)
-            word = "" if given is None else f"{given['value']:g}" if given["same_data"] else f"[{given['value']:g}]"
+            word = "-" if given is None else f"{given['value']:g}" if given["same_data"] else f"[{given['value']:g}]"
             paired = self.paired[name].verdict if name in self.paired else ""
             cells = [str(d[name]) if name in d else "-" for d in (self.classical, {name: ours}, self.limit)]
-            lines.append(f"{name:<22}{word:>12}  " + "".join(f"{c:<24}" for c in cells) + paired)
+            rows.append((name, word, *cells, paired))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        table = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+        lines = [f"{self.recipe} ({self.size}, {kind}: {self.data})", "", *table]
         lines += ["", f"classical: {self.classical_name}; limit: {self.limit_name}"]
         for who, figures in self.further.items():
             held = self.further_paired.get(who, {})
