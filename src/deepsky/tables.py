@@ -30,7 +30,7 @@ def as_table(data: Any) -> pa.Table:
     twice = sorted({n for n in names if names.count(n) > 1})
     if twice:
         raise InputError("column names repeat", found=", ".join(twice), expected="each name once")
-    return table.rename_columns(names)
+    return table if names == table.column_names else table.rename_columns(names)  # which forgets the table's metadata
 
 
 def is_table(data: Any) -> bool:

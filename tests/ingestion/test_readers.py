@@ -71,3 +71,17 @@ def test_an_unknown_option_names_the_known_ones(name: str, tmp_path: Path) -> No
     with pytest.raises(InputError, match="no such option") as error:
         understand(path, reader=name, **options, colour="blue")
     assert error.value.found == "colour" and "known: " in str(error.value)
+
+
+def test_a_fits_file_that_no_reader_claims_is_explained(tmp_path: Path) -> None:
+    from astropy.io import fits
+
+    fits.PrimaryHDU().writeto(tmp_path / "empty.fits")
+    with pytest.raises(InputError, match=r"no HDU.*\n.*0 PRIMARY: empty"):
+        understand(tmp_path / "empty.fits")
+    (tmp_path / "page.fits").write_bytes(b"<!DOCTYPE html><html>404</html>" * 200)
+    with pytest.raises(InputError, match="not a FITS file"):
+        understand(tmp_path / "page.fits")
+    (tmp_path / "a.bin").write_bytes(b"\0" * 100)
+    with pytest.raises(InputError, match=r"no reader knows this\n.*100 bytes: zero bytes only"):
+        understand(tmp_path / "a.bin")

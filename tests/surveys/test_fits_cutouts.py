@@ -350,6 +350,21 @@ def test_the_centre_is_where_astropy_has_it(tmp_path, more):
     assert found.separation(expected).arcsec < 0.03  # FK5 is taken for ICRS where the projection is plain
 
 
+def test_data_that_are_not_those_of_their_checksum_are_set_aside(tmp_path):
+    for i in range(3):
+        fits.PrimaryHDU(noise(), fits.Header(WCS)).writeto(tmp_path / f"obj{i}.fits", checksum=True)
+    raw = bytearray((tmp_path / "obj1.fits").read_bytes())
+    raw[2880 + 100] ^= 1
+    (tmp_path / "obj1.fits").write_bytes(raw)
+    whole = (tmp_path / "obj2.fits").read_bytes()
+    edited = whole.replace(b" 150.0", b" 151.0")
+    assert edited != whole
+    (tmp_path / "obj2.fits").write_bytes(edited)  # an edit of the header is no damage
+    _, block = read(fits_cutouts.open(tmp_path))
+    assert block.ids == ("obj0", "obj2")
+    assert "DATASUM" in block.rejected[0].reason
+
+
 def test_many_headers_are_shared_out_and_say_the_same(tmp_path, monkeypatch):
     for i in range(11):
         write(tmp_path / f"obj{i:02d}.fits", noise(), **WCS | {"CRVAL1": 10.0 * i, "LONPOLE": 179.0})

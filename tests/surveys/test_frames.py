@@ -605,3 +605,19 @@ def test_windows_are_slices_of_the_padded_frame_wherever_they_lie(tmp_path, size
                          for a, b in zip(y0, x0, strict=True)])  # fmt: skip
     assert np.array_equal(got, expected)
     assert np.array_equal(inside, (y0 >= 0) & (x0 >= 0) & (y0 + size[0] <= 40) & (x0 + size[1] <= 50))
+
+
+@pytest.mark.parametrize("pack", [False, True])
+def test_a_damaged_frame_is_told_by_its_checksum(tmp_path, pack):
+    h, (x, y) = header(), spread()
+    image = stars(x, y).astype(np.float32)
+    hdu = fits.CompImageHDU(image, h) if pack else fits.ImageHDU(image, h)
+    fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(tmp_path / "f.fits", checksum=True)
+    source = frames.open(tmp_path / "f.fits", catalogue=listed(h, x, y), size=16)
+    assert len(source.read(source.items()).ids) == len(x)
+    raw = bytearray((tmp_path / "f.fits").read_bytes())
+    raw[-3000] ^= 255
+    (tmp_path / "f.fits").write_bytes(raw)
+    _cut._open.clear()
+    block = source.read(source.items())
+    assert not block.ids and all("DATASUM" in r.reason for r in block.rejected)

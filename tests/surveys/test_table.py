@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import lzma
 import pickle
 
 import numpy as np
@@ -16,7 +17,7 @@ from astropy.table import MaskedColumn, QTable, Table
 
 from deepsky.errors import InputError
 from deepsky.surveys import _columns, table
-from deepsky.surveys.table import read_table
+from deepsky.surveys.table import read, read_table
 
 BIG = 1237648720693755912  # a float64 would round it
 
@@ -320,3 +321,83 @@ def test_plasticc_metadata(shared_data):
     assert source.schema.columns["target"].classes[:3] == ("6", "15", "16")
     names = source.schema.observations["row"].names
     assert not any(n.startswith("true_") for n in names)  # they would give the answer away
+
+
+# -- odd tables ---------------------------------------------------------------------------------------------------
+def test_members_of_a_packed_file_follow_one_another(tmp_path):
+    whole = b"id,a\n" + b"".join(b"x%d,%d\n" % (i, i) for i in range(50))
+    parts = [whole[:60], whole[60:]]
+    for name, pack in (("t.csv.gz", gzip.compress), ("t.csv.bz2", bz2.compress), ("t.txt.xz", lzma.compress)):
+        (tmp_path / name).write_bytes(b"".join(map(pack, parts)))
+        assert table.claims(tmp_path / name)
+        assert read(tmp_path / name)["a"].to_pylist() == list(range(50))
+    (tmp_path / "cut.csv.gz").write_bytes(gzip.compress(whole)[:-30])
+    with pytest.raises(InputError, match="damaged"):
+        read(tmp_path / "cut.csv.gz")
+
+
+def test_a_packed_votable(tmp_path):
+    made = Table({"id": ["a", "b"], "x": [1.5, 2.5]})
+    made.write(tmp_path / "t.vot", format="votable")
+    (tmp_path / "t.xml.gz").write_bytes(gzip.compress((tmp_path / "t.vot").read_bytes()))
+    assert read(tmp_path / "t.xml.gz")["x"].to_pylist() == [1.5, 2.5]
+
+
+def test_votable_null_is_missing(tmp_path):
+    Table({"x": [1.5, 777.0]}).write(tmp_path / "t.vot", format="votable")
+    path = tmp_path / "t.vot"
+    path.write_text(path.read_text().replace("777", "null"))
+    assert read(path)["x"].to_pylist() == [1.5, None]
+
+
+def test_columns_of_a_few_numbers_are_spread_and_long_ones_told(tmp_path):
+    made = Table({"id": ["a", "b"], "flux": [[1.0, 2, 3], [4, 5, 6]], "flux_2": [7.0, 8], "long": np.zeros((2, 40)),
+                  "words": [["x", "y"], ["z", "w"]]})  # fmt: skip
+    made["flux"].unit = "nJy"
+    made.write(tmp_path / "t.fits")
+    source = table.open(tmp_path / "t.fits")
+    row = source.schema.observations["row"]
+    assert row.names == ("flux_1", "flux_2_", "flux_3", "flux_2") and row.units == ("nJy", "nJy", "nJy", "")
+    np.testing.assert_array_equal(source.read(source.items()).arrays["row.flux"], [[1, 2, 3, 7], [4, 5, 6, 8]])
+    assert any("long (40)" in n for n in source.schema.notes) and any("words" in n for n in source.schema.notes)
+
+
+def test_fits_columns_without_names_or_with_odd_formats(tmp_path):
+    hdu = fits.BinTableHDU(Table({"a": [1, 2], "b": [0.5, 1.5]}))
+    hdu.header["TDISP2"] = "I12"
+    hdu.writeto(tmp_path / "odd.fits")
+    assert read(tmp_path / "odd.fits")["b"].to_pylist() == [0.5, 1.5]
+    raw = bytearray((tmp_path / "odd.fits").read_bytes())
+    for card in (b"TTYPE1  ", b"TTYPE2  "):
+        raw[raw.index(card) : raw.index(card) + 8] = b"COMMENT "
+    (tmp_path / "bare.fits").write_bytes(raw)
+    assert read(tmp_path / "bare.fits").column_names == ["c1", "c2"]
+
+
+def test_the_longest_table_of_several_is_read_and_told(tmp_path):
+    hdus = [fits.PrimaryHDU(), *(fits.BinTableHDU(Table({"a": np.arange(n)})) for n in (3, 9, 5))]
+    fits.HDUList(hdus).writeto(tmp_path / "t.fits")
+    source = table.open(tmp_path / "t.fits")
+    assert source.items().num_rows == 9 and any("of 3 tables HDU 2" in n for n in source.schema.notes)
+
+
+def test_a_compressed_table_is_refused(tmp_path):
+    hdu = fits.BinTableHDU(Table({"a": [1, 2]}))
+    hdu.header["ZTABLE"] = True
+    hdu.writeto(tmp_path / "t.fits")
+    with pytest.raises(InputError, match="ZTABLE.*compressed table"):
+        read(tmp_path / "t.fits")
+
+
+@pytest.mark.parametrize("text", ["RAdeg,DEdeg", "_RAJ2000,_DEJ2000", "ALPHA_J2000,DELTA_J2000", "raMean,decMean",
+                                  "RA_ICRS,DE_ICRS", "RAJ2000,DEJ2000", "_RA.icrs,_DE.icrs"])  # fmt: skip
+def test_names_of_positions(tmp_path, text):
+    (tmp_path / "t.csv").write_text(f"id,{text},mag\na,150.5,-2.25,20\nb,0.5,2,21\n")
+    items = table.open(tmp_path / "t.csv").items()
+    assert items["ra"].to_pylist() == [150.5, 0.5] and items["dec"].to_pylist() == [-2.25, 2]
+
+
+def test_empty_tables_name_their_file(tmp_path):
+    Table({"a": np.zeros(0)}).write(tmp_path / "t.vot", format="votable")
+    with pytest.raises(InputError, match=r"t\.vot: an empty table"):
+        read(tmp_path / "t.vot")

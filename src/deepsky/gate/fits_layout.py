@@ -19,6 +19,7 @@ from deepsky.gate.fits_tables import LONGEST_ROW, Table, ascii_table, binary_tab
 from deepsky.gate.fits_tiles import BITPIX, compressed_image
 from deepsky.gate.source import CHUNK, DAMAGED, Place, Source, Stream, fix_for, open_bytes, open_stream, sniff
 
+Sums = bool | Literal["data"]
 Kind = Literal["image", "table", "compressed", "empty", "groups", "other"]
 MAX_AXES = 8
 FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -100,7 +101,7 @@ def check_fits(
     source: Source,
     *,
     file: str | None = None,
-    checksums: bool = False,
+    checksums: Sums = False,
     max_header_blocks: int = 1000,
     max_inflated: int = 2 << 30,
     max_ratio: float = 200.0,
@@ -111,7 +112,8 @@ def check_fits(
     ----------
     source : path, or the bytes of a file; plain, gzip'd, bzip2'd or xz'd.
     file : the name to use in messages (default: the path).
-    checksums : also compare DATASUM and CHECKSUM, which reads all the data.
+    checksums : also compare DATASUM and CHECKSUM, which reads all the data; "data" compares DATASUM alone, since an
+        edited header is no damage.
     max_header_blocks : blocks of 2880 bytes after which a header must have ended.
     max_inflated : bytes that a compressed file, or one tile-compressed image, may decode to.
     max_ratio : inflated over compressed size, held above 64 MiB of inflated data only.
@@ -169,7 +171,7 @@ def _next_block(stream: Stream, place: Place) -> bytes:
     return b""
 
 
-def _hdu(header: Header, place: Place, stream: Stream, max_inflated: int, max_ratio: float, checksums: bool) -> FitsHdu:
+def _hdu(header: Header, place: Place, stream: Stream, max_inflated: int, max_ratio: float, checksums: Sums) -> FitsHdu:
     values, index, offset = header.values, int(place.hdu or 0), stream.position
     extension = _extension(values, place)
     sides, bitpix, nbytes = _geometry(values, place, extension)
@@ -306,12 +308,13 @@ def _check_pixels(values: Mapping[str, Value], place: Place, dtype: np.dtype[Any
         )
 
 
-def _walk_data(header: Header, place: Place, stream: Stream, table: Table | None, nbytes: int, checksums: bool) -> int:
+def _walk_data(header: Header, place: Place, stream: Stream, table: Table | None, nbytes: int, checksums: Sums) -> int:
     """Pass over one HDU's data, descriptors checked and sums taken; how many bytes are missing at the end.
 
     Zero or less is whole: the padding of the last HDU may be missing, data may not.
     """
-    total = OnesSum() if checksums and ("DATASUM" in header.values or "CHECKSUM" in header.values) else None
+    wanted_sums = ("DATASUM",) if checksums == "data" else ("DATASUM", "CHECKSUM")
+    total = OnesSum() if checksums and any(k in header.values for k in wanted_sums) else None
     left = nbytes
     if table is not None and table.pointers and table.rows:
         width = table.dtype.itemsize
@@ -335,5 +338,5 @@ def _walk_data(header: Header, place: Place, stream: Stream, table: Table | None
             total.add(data)
             left -= len(data)
     if total is not None and left <= 0:
-        check_sums(header.values, header.raw, total, place)
+        check_sums(header.values, header.raw, total, place, whole=checksums is True)
     return left

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import inspect
 import os
+import re
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from itertools import islice
@@ -14,6 +15,7 @@ from typing import Any
 
 from deepsky import registry
 from deepsky.errors import InputError
+from deepsky.gate import check_fits, sniff
 from deepsky.source import Source
 from deepsky.tables import is_path
 
@@ -71,10 +73,28 @@ def find_reader(source: Any, options: Mapping[str, Any]) -> str:
         if module.claims(first):
             claims.append(name)
     if not claims:
+        _look_inside(first)
         lines = [f"{n} ({registry.summary('surveys', n).rstrip('.')})" for n in names]
         raise InputError("no reader knows this", file=_words(source), found=_content(first), known=lines,
                          fix="name a reader: --set reader=NAME, or convert the source to one of these")  # fmt: skip
     return claims[0]
+
+
+def _look_inside(path: Path) -> None:
+    """Say what is wrong with a FITS file that no reader claims."""
+    if not path.is_file() or not (re.search(r"\.(?:fits?|fts)(?:\.\w+)?$", path.name.lower()) or _kind(path) == "FITS"):
+        return
+    layout = check_fits(path)
+    kinds = ", ".join(f"{h.index} {h.name or '(no name)'}: {h.kind}" for h in layout.hdus)
+    raise InputError("no HDU of the file holds an image or a table that can be read", file=path, found=kinds,
+                     expected="an image of two axes or more, a tile-compressed image, or a table",
+                     fix="name it .fits" if not re.search(r"\.(?:fits?|fts)", path.name.lower()) else None)  # fmt: skip
+
+
+def _kind(path: Path) -> str:
+    """What a file is by its first bytes."""
+    with path.open("rb") as file:
+        return sniff(file.read(1024))
 
 
 def is_list_of_paths(source: Any) -> bool:
@@ -110,4 +130,4 @@ def _content(path: Path) -> str:
     if path.is_dir():
         some = sorted(os.listdir(path))[:5]
         return f"a folder with {', '.join(some)}" if some else "an empty folder"
-    return f"a file of {path.stat().st_size:,} bytes" if path.is_file() else str(path)
+    return f"a file of {path.stat().st_size:,} bytes: {_kind(path)}" if path.is_file() else str(path)

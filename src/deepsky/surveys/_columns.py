@@ -17,11 +17,12 @@ from deepsky.tables import unit_of
 POSITIONS = tuple(
     (pair.split()[0], pair.split()[1])
     for pair in (
-        "ra dec", "ra decl", "ra de", "ra_deg dec_deg", "radeg decdeg", "raj2000 dej2000", "ra_j2000 dec_j2000",
+        "ra dec", "ra decl", "ra de", "ra_deg dec_deg", "radeg decdeg", "radeg dedeg", "raj2000 dej2000",
+        "raj2000 decj2000", "ra_j2000 dec_j2000", "_ra _de", "_ra.icrs _de.icrs", "ramean decmean", "rastack decstack",
         "_raj2000 _dej2000", "ra_icrs de_icrs", "raicrs deicrs", "alpha_j2000 delta_j2000",
         "alphawin_j2000 deltawin_j2000", "alpha delta", "right_ascension declination", "rightascension declination",
         "coord_ra coord_dec", "target_ra target_dec", "plug_ra plug_dec", "mean_ra mean_dec", "s_ra s_dec",
-        "ra2000 dec2000", "lon lat",
+        "ra2000 dec2000", "ra_1 dec_1", "lon lat",
     )
 )  # fmt: skip
 PIXELS = (

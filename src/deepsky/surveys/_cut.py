@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepsky.errors import InputError
+from deepsky.gate import check_fits
 from deepsky.surveys._frames import Frame
 from deepsky.surveys._object import Found, Rules, weight_norm
 from deepsky.surveys._planes import array, bad_bits, pick, saturated_bit, scaled, squeezed
@@ -37,6 +38,8 @@ def opened(found: Found) -> Opened:
         _open.move_to_end(key)
         return _open[key]
     hdu, layout = found.layout.hdus[found.plane.hdu], found.layout
+    if "DATASUM" in hdu.header:
+        check_fits(found.path, checksums="data")
     if hdu.kind == "image" and not layout.compression:
         raw = np.memmap(found.path, hdu.dtype, "r", hdu.offset, hdu.shape)
         here = Opened(np.asarray(raw).reshape(squeezed(hdu.shape)), decoded=False)

@@ -101,13 +101,16 @@ class Object:
         return out
 
 
-def understand(files: Sequence[tuple[Slot, Path]], rules: Rules, only: tuple[int, int] = (-1, -1)) -> Object:
+def understand(
+    files: Sequence[tuple[Slot, Path]], rules: Rules, only: tuple[int, int] = (-1, -1), *, sums: bool = False
+) -> Object:
     """Look at the headers of an object's files.
 
     Parameters
     ----------
     files : with what their names say of them.
     only : (HDU, plane) where a file holds many objects, -1 for all.
+    sums : compare DATASUM with the data.
 
     Raises
     ------
@@ -116,7 +119,7 @@ def understand(files: Sequence[tuple[Slot, Path]], rules: Rules, only: tuple[int
     flux: dict[str, Found] = {}
     more: dict[tuple[Role, str], Found] = {}
     for slot, path in files:
-        layout = check_fits(path)
+        layout = check_fits(path, checksums="data" if sums else False)
         role: Role = "" if slot.role == "flux" else slot.role
         named = {str(only[0]): "flux"} if only[0] >= 0 and rules.many else rules.named if slot.role == "flux" else None
         for plane in planes(layout, role=role, named=named, bands=rules.bands, stack=rules.stack):

@@ -21,6 +21,7 @@ KINDS = {
     "image": (".jpg", ".jpeg", ".png", ".tif", ".tiff"),
     "npy": (".npy",),
 }
+PACKED = {".fits", ".fit", ".fts", ".npy", ".vot", ".xml", ".csv", ".tsv", ".txt", ".dat", ".cat", ".tbl", ".ecsv"}
 SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test", "valid": "valid", "val": "valid",
           "validation": "valid"}  # fmt: skip
 MAX_CLASSES = 200
@@ -53,10 +54,10 @@ class Files:
 def ending(name: str) -> str:
     """The lower-case ending of a file name, ``.fits.gz`` counted as one."""
     head, last = os.path.splitext(name.lower())
-    if last not in (".gz", ".fz", ".bz2"):
+    if last not in (".gz", ".fz", ".bz2", ".xz"):
         return last
     inner = os.path.splitext(head)[1]
-    return inner + last if inner in {".fits", ".fit", ".fts", ".csv", ".vot", ".npy"} else last
+    return inner + last if inner in PACKED else last
 
 
 def stem(name: str) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import bz2
+import io
+import json
 import re
 import warnings
-import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,19 @@ import pyarrow.parquet as pq
 
 from deepsky.errors import InputError
 from deepsky.gate import FitsHdu, check_fits, sniff
+from deepsky.gate.source import open_bytes, open_stream
 from deepsky.surveys import _archives
 from deepsky.surveys._scan import ending
-from deepsky.surveys._text import decode, read_text
+from deepsky.surveys._text import NULLS, decode, read_text
 from deepsky.tables import as_table, unit_of
 
 TEXT = (".csv", ".tsv", ".txt", ".dat", ".cat", ".tab", ".asc", ".ecsv", ".csv.gz", ".train", ".test",
         ".tbl", ".ipac", ".mrt")  # fmt: skip
-FITS = (".fits", ".fit", ".fts", ".fits.gz", ".fit.gz", ".fts.gz", ".fits.fz", ".ldac")
-VOTABLE = (".vot", ".xml", ".votable", ".vot.gz")
+FITS = (".fits", ".fit", ".fts", ".fits.gz", ".fit.gz", ".fts.gz", ".fits.fz", ".fits.bz2", ".ldac")
+VOTABLE = (".vot", ".xml", ".votable", ".vot.gz", ".xml.gz")
 PARQUET = (".parquet", ".pq", ".parq")
 MOST_BYTES = 4 << 30
+PACKED = ("gzip", "bzip2", "xz")
 
 
 def read_table(path: str | Path) -> tuple[pa.Table, dict[str, str]]:
@@ -47,6 +50,16 @@ def read_table(path: str | Path) -> tuple[pa.Table, dict[str, str]]:
 def read(path: str | Path) -> pa.Table:
     """Read a table file; units stand in the metadata of the fields (`deepsky.tables.unit_of`)."""
     path = Path(path)
+    try:
+        return as_table(_read(path))
+    except InputError as error:
+        if error.file is not None:
+            raise
+        raise InputError(error.problem, file=path, keyword=error.keyword, found=error.found, expected=error.expected,
+                         fix=error.fix) from error  # fmt: skip
+
+
+def _read(path: Path) -> pa.Table:
     if not path.is_file():
         raise InputError("there is no such table", file=path)
     with path.open("rb") as file:
@@ -59,16 +72,17 @@ def read(path: str | Path) -> pa.Table:
     elif kind == "FITS" or last in FITS:
         table = _fits(path)
     elif kind.startswith("VOTable") or last in VOTABLE:
-        table = _votable(path)
-    elif kind in ("text", "gzip", "bzip2"):
-        table = _text(decode(_bytes(path, kind), path), path)
+        table = _votable(path, _inflated(path) if kind in PACKED else None)
+    elif kind == "text":
+        table = _text(decode(path.read_bytes(), path), path)
+    elif kind in PACKED:
+        data = _inflated(path)
+        inside = sniff(data[:1024])
+        table = _votable(path, data) if inside.startswith("VOTable") else _text(decode(data, path), path)
     else:
         raise InputError("a table of a kind that has no reader", file=path, found=kind,
                          known=("CSV", "ECSV", "IPAC", "MRT", "FITS", "VOTable", "Parquet"))  # fmt: skip
-    try:
-        return as_table(table)
-    except InputError as error:
-        raise InputError(error.problem, file=path, found=error.found, expected=error.expected) from error
+    return table
 
 
 def _text(text: str, path: Path) -> pa.Table:
@@ -78,26 +92,10 @@ def _text(text: str, path: Path) -> pa.Table:
     return _archives.read(text, kind, path, readme) if kind else read_text(text, path)
 
 
-def _bytes(path: Path, kind: str) -> bytes:
-    """The bytes of a text file, inflated within a limit."""
-    data = path.read_bytes()
-    if kind == "text":
-        return data
-    try:
-        if kind == "gzip":
-            tool = zlib.decompressobj(wbits=31)
-            out = tool.decompress(data, MOST_BYTES)
-            whole = not tool.unconsumed_tail
-        else:
-            packed = bz2.BZ2Decompressor()
-            out = packed.decompress(data, MOST_BYTES)
-            whole = packed.eof
-    except (zlib.error, OSError, EOFError) as error:
-        raise InputError(f"the {kind} file is damaged: {error}", file=path, fix="download it again") from error
-    if not whole or len(out) > max(64 << 20, 200 * len(data)):
-        raise InputError("the file inflates beyond the limit", file=path, found=f"more than {len(out):,} bytes",
-                         fix="decompress it yourself if you trust it")  # fmt: skip
-    return out
+def _inflated(path: Path) -> bytes:
+    """The bytes of a compressed file, all members of it, within limits."""
+    with open_bytes(path) as (handle, size, place):
+        return open_stream(handle, size, place, MOST_BYTES, 200.0)[0].read(MOST_BYTES + 1)
 
 
 def _parquet(path: Path) -> pa.Table:
@@ -120,25 +118,58 @@ def _fits(path: Path) -> pa.Table:
     chosen = max(found, key=lambda h: h.shape[0])
     if chosen.shape[0] == 0:
         raise InputError("an empty table", file=path, hdu=chosen.index, keyword="NAXIS2", found="0 rows")
+    if chosen.header.get("ZTABLE") is True:
+        raise InputError("a compressed table", file=path, hdu=chosen.index, keyword="ZTABLE", found="T",
+                         fix=f"decompress it first: funpack {path.name}")  # fmt: skip
     _repeated(chosen, path)
     from astropy.table import Table
 
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
             table = Table.read(path, format="fits", hdu=chosen.index, character_as_bytes=False)
-    except Exception as error:
-        raise InputError(f"the table cannot be read: {str(error)[:200]}", file=path, hdu=chosen.index) from error
-    return _simple(table)
+        except Exception as error:
+            try:
+                table = _mended(path, chosen)
+            except Exception:
+                raise InputError(f"the table cannot be read: {str(error)[:200]}", file=path, hdu=chosen.index,
+                                 fix="save it as CSV or Parquet") from error  # fmt: skip
+    told = [] if len(found) == 1 else [f"of {len(found)} tables HDU {chosen.index} is read, which has most rows"]
+    return _simple(table, told)
 
 
-def _simple(table: Any) -> pa.Table:
-    """An astropy table without columns of complex numbers or of arrays of different length."""
-    odd = [
-        n for n in table.colnames if table[n].dtype.kind == "c" or (table[n].dtype.kind == "O" and _is_array(table[n]))
-    ]
+def _mended(path: Path, hdu: FitsHdu) -> Any:
+    """A table whose columns have no names, or formats or null values that astropy does not read."""
+    from astropy.io import fits
+    from astropy.table import Table
+
+    with fits.open(path, memmap=False) as hdus:
+        header = hdus[hdu.index].header.copy()
+    with path.open("rb") as file:
+        file.seek(hdu.offset)
+        data = file.read(hdu.nbytes)
+    for i in range(1, int(header["TFIELDS"]) + 1):
+        header.setdefault(f"TTYPE{i}", f"c{i}")
+        header.remove(f"TDISP{i}", ignore_missing=True)
+        if header["XTENSION"] == "TABLE":  # a text that stands for no value: without it a cell is refused
+            header.remove(f"TNULL{i}", ignore_missing=True)
+    first = fits.PrimaryHDU().header.tostring()
+    whole = (first + header.tostring()).encode("ascii") + data + bytes(-len(data) % 2880)
+    with fits.HDUList.fromstring(whole) as made:
+        return Table.read(made, hdu=1, character_as_bytes=False)
+
+
+def _simple(table: Any, told: Sequence[str] = ()) -> pa.Table:
+    """An astropy table without what an index cannot hold: complex numbers, lists of text or of different length."""
+    kinds = {n: (table[n].dtype.kind, table[n].ndim) for n in table.colnames}
+    odd = [n for n, (kind, axes) in kinds.items()
+           if kind == "c" or (axes > 1 and kind not in "iufb") or (kind == "O" and _is_array(table[n]))]  # fmt: skip
+    if len(odd) == len(kinds) > 0:
+        raise InputError("no column of plain values", found=", ".join(odd), expected="one value a row")
     table.remove_columns(odd)
-    return as_table(table)
+    notes = [*told, *([f"columns of lists were left out: {', '.join(odd[:8])}"] if odd else [])]
+    made = as_table(table)
+    return made.replace_schema_metadata({**(made.schema.metadata or {}), "notes": json.dumps(notes)}) if notes else made
 
 
 def _is_array(column: Any) -> bool:
@@ -154,18 +185,19 @@ def _repeated(hdu: FitsHdu, path: Path) -> None:
                          expected="each name once, capitals aside")  # fmt: skip
 
 
-def _votable(path: Path) -> pa.Table:
+def _votable(path: Path, data: bytes | None) -> pa.Table:
+    """The table with most rows; `data` are its bytes where the file is compressed."""
     from astropy.io.votable import parse
 
     try:
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
-            tables = list(parse(path, verify="warn").iter_tables())
+            tables = list(parse(path if data is None else io.BytesIO(data), verify="warn").iter_tables())
     except Exception as error:
         raise InputError(f"not a sound VOTable: {str(error)[:200]}", file=path) from error
-    lost = [
-        str(w.message) for w in said if "Invalid literal" in str(w.message) or "could not convert" in str(w.message)
-    ]
+    words = [str(w.message) for w in said]
+    lost = [w for w in words if "Invalid literal" in w or "could not convert" in w]
+    lost = [w for w in lost if not any(f"'{null}'" in w for null in NULLS)]
     if lost:
         raise InputError(
             "values that are no numbers in a column of numbers",

@@ -212,7 +212,7 @@ class FitsCutouts(Scanned):
         columns: dict[str, list[float]] = {n: [] for n in FRACTIONS}
         ids, rejected = [], []
         for row, (key, files, _, _) in enumerate(rows(items)):
-            this = _understood(self.root, self.slots, items, row, self.rules)
+            this = _understood(self.root, self.slots, items, row, self.rules, sums=True)
             try:
                 if isinstance(this, InputError):
                     raise this
@@ -243,11 +243,13 @@ def _shared_out(source: FitsCutouts, pieces: Sequence[pa.Table], workers: int) -
     return run_guarded(_headers, jobs, workers=workers, timeout_s=600)
 
 
-def _understood(root: Path, slots: Sequence[Slot], table: pa.Table, row: int, rules: Rules) -> Object | InputError:
+def _understood(
+    root: Path, slots: Sequence[Slot], table: pa.Table, row: int, rules: Rules, *, sums: bool = False
+) -> Object | InputError:
     """What an object consists of, or why it cannot be used."""
     paths = [(s, root / n) for s, n in zip(slots, table["_files"][row].as_py(), strict=True) if n]
     try:
-        this = understand(paths, rules, (table["_hdu"][row].as_py(), table["_plane"][row].as_py()))
+        this = understand(paths, rules, (table["_hdu"][row].as_py(), table["_plane"][row].as_py()), sums=sums)
         this.scale(rules)
         this.calibrations(rules)
         return this

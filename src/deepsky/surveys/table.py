@@ -29,13 +29,15 @@ __all__ = ["claims", "example", "open", "read", "read_table"]
 
 LABELS = ("class", "label", "target", "classification", "type", "category")
 MOST_CLASSES = 100
+MOST_VALUES = 16  # in a row of one column
 SUSPECT = (99.0, 99.99, 999.0, 9999.0, -1.0, -9.0, -99.0, -99.99, -999.0, -9999.0, 1e20, -1e20, 1e30)
 
 
 def claims(path: Path) -> bool:
     """One file with the ending of a table, and of a FITS file one that holds no image."""
     last = ending(path.name)
-    if not path.is_file() or last not in (*TEXT, *FITS, *VOTABLE, *PARQUET):
+    plain = re.sub(r"\.(?:gz|bz2|xz)\Z", "", last)
+    if not path.is_file() or not {last, plain} & {*TEXT, *FITS, *VOTABLE, *PARQUET}:
         return False
     if last not in FITS:
         return True
@@ -76,6 +78,8 @@ def open(
     """
     table = read(path)
     notes = list(metadata(table, "notes") or ())
+    table, more = _spread(table)
+    notes += more
     keys, key_column, more = _ids(table, id, path)
     notes += more
     pair = _columns.find_position(table, ra, dec, path)
@@ -106,6 +110,30 @@ def open(
     listing["_row"] = pa.array(np.arange(table.num_rows))
     values = table.select([*chosen, *(e for e in errors.values())])
     return TableRows(str(path), schema, pa.table(listing), values, tuple(errors.get(n, "") for n in chosen), hidden)
+
+
+def _spread(table: pa.Table) -> tuple[pa.Table, list[str]]:
+    """Columns of a few numbers a row, such as one flux a band, as columns of their own; longer ones are left out."""
+    columns: dict[str, pa.Array] = {}
+    fields, wide = [], []
+    for column in table.schema:
+        if not (pa.types.is_fixed_size_list(column.type) and _is_number(column.type.value_type)):
+            columns[column.name] = table[column.name]
+            fields.append(column)
+        elif column.type.list_size > MOST_VALUES:
+            wide.append(f"{column.name} ({column.type.list_size})")
+        else:
+            flat, n = table[column.name].combine_chunks().values, column.type.list_size
+            for i in range(n):
+                name = f"{column.name}_{i + 1}"
+                while name in columns or name in table.column_names:
+                    name += "_"
+                columns[name] = flat.take(pa.array(np.arange(i, len(flat), n)))
+                fields.append(pa.field(name, column.type.value_type, metadata=column.metadata))
+    notes = [f"columns of many numbers a row were left out: {', '.join(wide)}"] if wide else []
+    if len(fields) == len(table.schema):
+        return table, notes
+    return pa.table(columns, pa.schema(fields, table.schema.metadata)), notes
 
 
 def _ids(table: pa.Table, wanted: str | None, path: object) -> tuple[list[str], str | None, list[str]]:
