@@ -142,6 +142,16 @@ def test_a_folder_of_pictures_becomes_a_model_a_report_and_a_catalogue(deepsky_,
     assert "first: mlp" in out and "second: constant" in out and Path("cmp/report.html").exists()
 
 
+def test_a_survey_that_the_model_never_saw_is_judged_as_a_whole(deepsky_, model, tmp_path):
+    other = made_up.survey(tmp_path / "other", n=120, seed=4)
+    out = good(deepsky_("predict", model.path, other.path, "--to", "c"))
+    assert "note: filters of g, r: compared by name only" in out
+    out = good(deepsky_("evaluate", model.path, other.path, "--fold", "all", "--to", "r"))
+    assert "judged: 120 of 120 objects" in out and "looks like the training sample: they" in out
+    report = json.loads(Path("r/report.json").read_text())
+    assert report["objects"] == 120 and report["checks"]["looks like the training sample"]["reference"]
+
+
 def test_frames_without_coordinates_and_a_list_of_pixels(deepsky_, tmp_path):
     from astropy.io import fits
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -340,11 +341,13 @@ class Survey:
         at = np.arange(len(self)) if positions is None else positions
         if name not in self.schema.columns:
             known = [n for n, c in self.schema.columns.items() if c.role != "scalar"]
+            near = get_close_matches(name, known, n=1)
             raise InputError(
                 "no such label or truth",
+                file=self.path,
                 found=name,
                 known=known,
-                fix="give labels with --labels TABLE.csv" if not known else None,
+                fix=None if near else f"--labels TABLE.csv with the columns id and {name}",
             )
         column = self.schema.columns[name]
         if column.array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -25,6 +25,9 @@ from deepsky.cli.options import (
 )
 from deepsky.errors import InputError
 
+if TYPE_CHECKING:
+    from deepsky.survey import Survey
+
 Target = Annotated[str | None, typer.Option(help="label or truth column; several with commas")]
 TaskName = Annotated[str, typer.Option("--task", help="classify or regress")]
 NetworkName = Annotated[str, typer.Option(help="network or classical family; see deepsky list")]
@@ -32,6 +35,7 @@ Minutes = Annotated[float | None, typer.Option(help="time budget of the training
 TaskSet = Annotated[list[str] | None, typer.Option("--task-set", help="setting of the task, as key=value")]
 NetworkSet = Annotated[list[str] | None, typer.Option("--network-set", help="setting of the network, as key=value")]
 By = Annotated[str | None, typer.Option(help="columns to bin by, with commas")]
+Fold = Annotated[str, typer.Option(help="test, or all of a survey that the model did not learn from")]
 Slice = Annotated[str | None, typer.Option("--slice", help='only where this holds: "mag > 22 & fwhm > 1"')]
 AS_IT_WAS = {"survey", "to", "labels", "quiet", "run"}  # what may stand beside --from
 
@@ -135,15 +139,18 @@ def predict(
     made = run(load(model, trust), here if fold is None else here.fold(fold), to=to, **given)
     for name in write or []:
         typer.echo(made.write(name))
+    for doubt in made.provenance["unchecked"]:
+        typer.echo(f"note: {doubt}")
     typer.echo(made)
 
 
 @app.command(epilog=examples("evaluate model/ galaxies/ --by mag,fwhm",
+                             "evaluate model/ other-survey/ --labels labels.csv --fold all",
                              'evaluate model/ galaxies/ --slice "mag > 22 & fwhm > 1"'))  # fmt: skip
 def evaluate(
     model: Path,
     survey: Path,
-    fold: str = "test",
+    fold: Fold = "test",
     to: Annotated[Path | None, typer.Option(help="folder of report.html and report.json")] = None,
     by: By = None,
     slice_: Slice = None,
@@ -153,8 +160,7 @@ def evaluate(
     """Hold MODEL's answers against the truth of a fold. Writes report.html and report.json."""
     from deepsky.evaluation import evaluate as run
 
-    here = open_survey(survey, labels).fold(fold)
-    here = here.where(slice_) if slice_ else here
+    here = _folded(open_survey(survey, labels), fold, slice_)
     typer.echo(run(load(model, trust), here, by=names(by), to=to or model / "report"))
 
 
@@ -173,6 +179,11 @@ def compare(
     """Compare two models on the same objects. Paired intervals, change per bin, a gallery of the objects that flip."""
     from deepsky.evaluation import compare as run
 
-    here = open_survey(survey, labels).fold(fold)
-    here = here.where(slice_) if slice_ else here
+    here = _folded(open_survey(survey, labels), fold, slice_)
     typer.echo(run(load(model_a, trust), load(model_b, trust), here, by=names(by), to=to))
+
+
+def _folded(survey: Survey, fold: str, slice_: str | None) -> Survey:
+    """A fold of a survey, or all of it, where an expression holds."""
+    here = survey if fold == "all" else survey.fold(fold)
+    return here.where(slice_) if slice_ else here
