@@ -167,7 +167,8 @@ def judged(size: str, folder: Path) -> Survey:
     cuts = cutouts(folder, 2 * REAL[size][1])
     galaxies = only(cuts, "galaxy")
     samples = Painted(galaxies, red(galaxies)).galaxies(seen(only(cuts, "star")), COPIES[size], JUDGED_SEED, "test")
-    return store.write(samples, to, name="kids-real-sky", dtype="float16", real=True, folds=_folds())
+    return store.write(samples, to, name="kids-real-sky", dtype="float16", real=True, folds=_folds(),
+                       source="galaxies and sky of a KiDS field; arcs of deepsky.simulators.lenses")  # fmt: skip
 
 
 def _folds() -> dict[str, Any]:
