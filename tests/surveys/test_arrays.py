@@ -16,6 +16,7 @@ from deepsky.errors import InputError
 from deepsky.ingestion import ingest, open
 from deepsky.sample import Image, Row
 from deepsky.survey import Survey
+from deepsky.surveys import arrays
 
 N = 40
 DRAW = np.random.default_rng(0)
@@ -173,7 +174,7 @@ def test_crop_pad_psf_and_flat(tmp_path: Path) -> None:
         ({"a": FLUX, "b": FLUX}, "several arrays could be the images"),
         ({"images": np.zeros((5, 4, 4, 4))}, "bands first or bands last"),
         ({"images": np.zeros((5, 3, 8, 8, 2))}, "too many axes"),
-        ({"images": FLUX.astype(complex)}, "objects or of complex"),
+        ({"images": FLUX.astype(complex)}, "objects or complex"),
         ({"images": np.zeros((0, 8, 8))}, "without objects"),
         ({"images": FLUX, "ivar": np.ones((N, 5, 5))}, "'ivar' does not fit"),
         ({"images": FLUX, "labels": KIND, "class_names": np.array(["a"])}, "class codes and class names"),
@@ -228,3 +229,16 @@ def test_open_keeps_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert open(FLUX + 1, quiet=True).path != one.path
     labelled = open(FLUX, labels={"id": [f"{i:04d}" for i in range(N)], "kind": ["a", "b"] * 20}, quiet=True)
     assert labelled.schema.columns["kind"].classes == ("a", "b")
+
+
+def test_records_beside_images_are_left_out_and_told(tmp_path):
+    catalogue = np.zeros(5, [("x", float), ("y", float)])
+    np.savez(tmp_path / "a.npz", images=np.random.default_rng(0).normal(size=(5, 8, 8)), catalogue=catalogue)
+    source = arrays.open(tmp_path / "a.npz")
+    assert source.items().num_rows == 5
+    assert "array 'catalogue' of records was left out" in source.schema.notes
+    with pytest.raises(InputError, match="records"):
+        arrays.open(tmp_path / "a.npz", images="catalogue")
+    np.savez(tmp_path / "b.npz", catalogue=catalogue)
+    with pytest.raises(InputError, match="records"):
+        arrays.open(tmp_path / "b.npz")

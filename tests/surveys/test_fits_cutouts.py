@@ -781,3 +781,37 @@ def test_a_hundred_thousand_names_take_seconds():
         return time.process_time() - start
 
     assert seconds(20_000) < 30 * max(seconds(2_000), 0.01)  # linear, not quadratic
+
+
+def test_band_folders_at_different_depths(tmp_path):
+    for i in range(3):
+        for kind in ("lens", "nolens"):
+            for n, band in enumerate("gr"):
+                write(tmp_path / "ground" / kind / f"Band{n}" / f"{kind}{i}_{band}.fits", noise(), **WCS)
+            write(tmp_path / "space" / kind / f"far{kind}{i}_VIS.fits", noise(), **WCS)
+    items, block = read(fits_cutouts.open(tmp_path))
+    assert items.num_rows == 12 and set(items["class"].to_pylist()) == {"lens", "nolens"}
+    seen = block.arrays["image.ivar"].any(axis=(2, 3))
+    assert block.arrays["image.flux"].shape[1] == 3
+    far = np.array([i.startswith("far") for i in block.ids])
+    np.testing.assert_array_equal(seen[far], [[False, False, True]] * 6)
+    np.testing.assert_array_equal(seen[~far], [[True, True, False]] * 6)
+
+
+def test_noise_of_a_minority_is_left_out_and_told(tmp_path):
+    for i in range(5):
+        write(tmp_path / f"obj{i}_sci.fits", noise(), **WCS)
+    for i in range(2):
+        write(tmp_path / f"obj{i}_sigma.fits", np.ones((SIZE, SIZE), np.float32))
+    source = fits_cutouts.open(tmp_path)
+    assert source.schema.observations["image"].noise == "unknown"
+    assert any("only 2 of 5 objects have noise (sigma)" in n for n in source.schema.notes)
+    assert len(read(source)[1].ids) == 5
+
+
+def test_maps_of_the_background_are_no_objects(tmp_path):
+    for name in ("image", "rms", "back"):
+        write(tmp_path / f"{name}.fits", np.abs(noise()) + 1, **WCS)
+    items, block = read(fits_cutouts.open(tmp_path))
+    assert items.num_rows == 1 and fits_cutouts.open(tmp_path).schema.observations["image"].noise == "measured"
+    assert len(block.ids) == 1

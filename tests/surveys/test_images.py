@@ -229,3 +229,19 @@ def test_only_the_first_page_is_noted(tmp_path):
     (tmp_path / "t").mkdir()
     pages[0].save(tmp_path / "t" / "a.tif", save_all=True, append_images=pages[1:])
     assert any("the first of 3 pages is read" in n for n in images.open(tmp_path / "t").schema.notes)
+
+
+def test_masks_beside_the_pictures_are_left_out(tmp_path):
+    for i in range(4):
+        picture(tmp_path / "JPEGImages" / f"{i}.png", seed=i)
+        picture(tmp_path / "SegmentationClass" / f"{i}.png", (8, 10), seed=i)
+    source = images.open(tmp_path)
+    assert source.items()["id"].to_pylist() == ["0", "1", "2", "3"]
+    assert any("4 masks were left out (SegmentationClass)" in n for n in source.schema.notes)
+    assert images.open(tmp_path / "SegmentationClass").items().num_rows == 4  # asked for, they are pictures
+
+
+def test_a_class_called_masked_is_a_class(tmp_path):
+    for i in range(4):
+        picture(tmp_path / ("masked" if i % 2 else "clear") / f"{i}.png", seed=i)
+    assert images.open(tmp_path).items()["class"].to_pylist() == ["clear", "clear", "masked", "masked"]

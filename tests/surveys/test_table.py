@@ -401,3 +401,12 @@ def test_empty_tables_name_their_file(tmp_path):
     Table({"a": np.zeros(0)}).write(tmp_path / "t.vot", format="votable")
     with pytest.raises(InputError, match=r"t\.vot: an empty table"):
         read(tmp_path / "t.vot")
+
+
+def test_numbers_that_name_something_are_no_features(tmp_path):
+    (tmp_path / "t.csv").write_text(
+        f"name,candid,alert,rfid,lum,mag\na,{BIG}.0,{BIG},1,1e44,20\nb,{BIG}.0,{BIG + 1},2,2e44,21\n"
+    )
+    source = table.open(tmp_path / "t.csv")
+    assert source.schema.observations["row"].names == ("lum", "mag")
+    assert source.items()["alert"].to_pylist() == [BIG, BIG + 1]

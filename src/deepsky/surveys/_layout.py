@@ -110,7 +110,8 @@ def understand(
         bands = [str(_text(v)) for v in held[named].whole()]
     if len(main.shape) == 3 and bands is not None and len(bands) == main.shape[0] > 1 and named is not None:
         raise InputError("one object in several bands, and not several objects", file=where, keyword=key,
-                         found=main.shape, expected="(object, band, y, x)", fix="use images[None]")  # fmt: skip
+                         found=main.shape, expected="(object, band, y, x)",
+                         fix="images[None] is one object of shape (1, band, y, x)")  # fmt: skip
     last, full = _axes(main, layout, shape, bands, key, where)
     chosen = tuple(bands) if bands is not None else _band_names(full[0], main.dtype)
     if len(chosen) != full[0]:

@@ -50,6 +50,9 @@ ROLES: dict[str, Role] = {
             "blobmodel",
             "catalog",
             "cat",
+            "back",
+            "bkg",
+            "background",
         ),
         "other",
     ),
@@ -258,11 +261,11 @@ def _joined(files: Sequence[_File]) -> int:
 
 
 def _from_folders(files: list[_File]) -> list[_File]:
-    """Drop the levels of folders that only repeat the band, or take band and role from them."""
-    depths = {len(f.folders) for f in files}
-    if len(depths) != 1:
-        return files
-    for level in reversed(range(depths.pop())):
+    """Drop the levels of folders that only repeat the band, or take band and role from them; depth by depth."""
+    depths = sorted({len(f.folders) for f in files})
+    if len(depths) > 1:
+        return [f for depth in depths for f in _from_folders([f for f in files if len(f.folders) == depth])]
+    for level in reversed(range(depths[0] if depths else 0)):
         seen: dict[str, set[str]] = defaultdict(set)
         for f in files:
             seen[f.band].add(f.folders[level])

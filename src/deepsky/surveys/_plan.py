@@ -47,7 +47,11 @@ def decide(
         missing = sum(band not in o.flux for o in known)
         if missing and len({f.path for o in known for f in o.flux.values()}) == len(known):
             notes.append(f"{missing:,} of {len(known):,} objects have no band {band}: ivar 0 there")
-    noise = Counter(o.noise() for o in known).most_common(1)[0][0]
+    found = Counter(o.noise() for o in known)
+    role, many = max(((r, n) for r, n in found.items() if r), key=lambda pair: pair[1], default=("", 0))
+    noise = role if many >= found[""] else ""
+    if role and not noise:
+        notes.append(f"only {many:,} of {len(known):,} objects have noise ({role}): left out")
     kind: Noise = "estimated" if noise == "weight" else "measured" if noise else "unknown"
     notes.append({"measured": f"noise from the {noise} planes", "unknown": "no noise: ivar is a mask",
                   "estimated": "noise from the weights, scaled to the scatter of the sky"}[kind])  # fmt: skip

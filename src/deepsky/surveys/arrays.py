@@ -21,7 +21,7 @@ from deepsky.schema import ImageSchema, Schema
 from deepsky.source import Block, Source
 from deepsky.surveys import _held, _rows
 from deepsky.surveys._held import HDF5, Held
-from deepsky.surveys._layout import Plan, understand
+from deepsky.surveys._layout import IMAGES, Plan, understand
 from deepsky.surveys._scanned import as_size, place
 from deepsky.tables import as_table, is_path, is_table
 
@@ -74,12 +74,17 @@ def open(
                    id=id, sentinel=sentinel)  # fmt: skip
     if is_table(source) and not _with_images(source):
         return rows(as_table(source))
-    held = _collect(source)
-    _refuse_objects(held, where)
+    held, odd = _usable(_collect(source))
+    if images in odd or any(k.lower() in IMAGES for k in odd):
+        _refuse(odd, images, where)
     plan = understand(held, where, images=images, layout=layout, shape=shape, bands=bands)
+    if plan is None and odd:
+        _refuse(odd, images, where)
     if plan is None:
         columns = {k: h.whole() for k, h in held.items() if len(h.shape) in (1, 2)}
         return rows(as_table(columns))
+    told = [f"array {k!r} of {kind} was left out" for k, kind in odd.items()]
+    plan = replace(plan, notes=(*told, *plan.notes))
     return _image_source(plan, where, name, pixel_scale, unit, size, sentinel, guarded=is_path(source))
 
 
@@ -98,12 +103,21 @@ def _collect(source: Any) -> dict[str, Held]:
     return {"images": _held.in_memory(source)}
 
 
-def _refuse_objects(held: Mapping[str, Held], where: str) -> None:
+def _usable(held: Mapping[str, Held]) -> tuple[dict[str, Held], dict[str, str]]:
+    """The arrays of numbers and of text, and what the others hold."""
+    odd = {}
     for key, one in held.items():
         text = one.dtype.kind in "SUO" and len(one.shape) == 1
         if one.dtype.kind not in "biufSU" and not text:
-            raise InputError("an array of objects or of complex numbers", file=where, keyword=key, found=str(one.dtype),
-                             expected="numbers", fix="save numbers, one array for each shape")  # fmt: skip
+            odd[key] = "records" if one.dtype.names else str(one.dtype)
+    return {k: h for k, h in held.items() if k not in odd}, odd
+
+
+def _refuse(odd: Mapping[str, str], images: str | None, where: str) -> None:
+    """Refuse records, objects and complex numbers where they would be the images or all there is."""
+    key = images if images is not None and images in odd else next((k for k in odd if k.lower() in IMAGES), next(iter(odd)))
+    raise InputError("an array of records, objects or complex numbers", file=where, keyword=key, found=odd[key],
+                     expected="numbers", fix="save numbers, one array for each shape")  # fmt: skip
 
 
 def _image_source(

@@ -6,10 +6,11 @@ so. Row 0 of the picture, as a viewer shows it, is row 0 of the array.
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import final
 
@@ -32,6 +33,7 @@ MODES = {"1": ("L", "uint8"), "L": ("L", "uint8"), "LA": ("L", "uint8"), "P": ("
          "F": ("F", "float32"), "RGB;16": ("RGB;16", "uint16"), "RGBA;16": ("RGB;16", "uint16"),
          "LA;16": ("I;16", "uint16")}  # fmt: skip
 ALPHA = {"LA", "RGBA", "PA", "LA;16", "RGBA;16"}
+MASKS = re.compile(r"(?:masks?|segm|annot|ground_?truth|gt\Z)", re.IGNORECASE)  # folders of pictures of pictures
 SIXTEEN = {2: "LA;16", 3: "RGB;16", 4: "RGBA;16"}  # by channels; Pillow would read them with 8 bits
 UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     1: lambda a: a, 2: lambda a: a[:, ::-1], 3: lambda a: a[::-1, ::-1], 4: lambda a: a[::-1],
@@ -71,7 +73,7 @@ def open(
     ------
     InputError : nothing to read, shapes that differ while no size is given, or 8-bit among 16-bit pictures.
     """
-    files = _scan.find(path, "image")
+    files, masks = _without_masks(_scan.find(path, "image"))
     look = sample_rows(len(files.names))
     seen: Counter[str] = Counter()
     told: Counter[str] = Counter()
@@ -113,10 +115,23 @@ def open(
                         dtype=next(d for m, d in MODES.values() if m == mode))  # fmt: skip
     schema = Schema(
         name or files.root.name, {"image": image}, columns, source=str(path), reader="images",
-        notes=(*files.notes(), *id_notes, *(folder_notes if class_folders else ()), *notes,
+        notes=(*files.notes(), *masks, *id_notes, *(folder_notes if class_folders else ()), *notes,
                "pictures carry no noise and no flux scale: S/N is not known; row 0 is the first row of the file"),
     )  # fmt: skip
     return ImageFiles(str(path), schema, pa.table(listing), files.root, mode, size is not None)
+
+
+def _without_masks(files: _scan.Files) -> tuple[_scan.Files, list[str]]:
+    """The files without those in folders of masks beside the pictures that they belong to."""
+    in_mask = [any(map(MASKS.match, n.split("/")[:-1])) for n in files.names]
+    pictures = {_scan.stem(n) for n, mask in zip(files.names, in_mask, strict=True) if not mask}
+    left = [n for n, mask in zip(files.names, in_mask, strict=True) if mask and _scan.stem(n) in pictures]
+    if not left:
+        return files, []
+    names = sorted({n.rpartition("/")[0] for n in left})
+    out = set(left)
+    kept = tuple(n for n in files.names if n not in out)
+    return replace(files, names=kept), [f"{len(left):,} masks were left out ({', '.join(names[:4])})"]
 
 
 def _header(path: Path) -> tuple[str, tuple[int, int], list[str]]:

@@ -28,6 +28,9 @@ from deepsky.tables import metadata, unit_of
 __all__ = ["claims", "example", "open", "read", "read_table"]
 
 LABELS = ("class", "label", "target", "classification", "type", "category")
+NAMING = re.compile(  # columns of numbers that name something
+    r"(?:^|_)[iI][dD]$|[a-z]I[dD]$|^(?:cand|rf|program|field|obj|source|src|obs|chip|ccd|run|star|target|visit)id$"
+)
 MOST_CLASSES = 100
 MOST_VALUES = 16  # in a row of one column
 SUSPECT = (99.0, 99.99, 999.0, 9999.0, -1.0, -9.0, -99.0, -99.99, -999.0, -9999.0, 1e20, -1e20, 1e30)
@@ -194,8 +197,9 @@ def _features(
                 raise InputError("no such column of numbers", file=path, keyword="features", found=n, known=numbers)
         chosen = list(wanted)
     else:
-        names = [n for n in numbers if re.search(r"(?:^|_)[iI][dD]$|[a-z]I[dD]$", n)]
-        keys = [n for n in names if n not in taken and pa.types.is_integer(table.schema.field(n).type)]
+        names = [n for n in numbers if NAMING.search(n)]
+        keys = [n for n in names if n not in taken and _is_whole(table[n])]
+        keys += [n for n in numbers if n not in {*taken, *keys} and _is_long(table[n])]
         truth = [n for n in numbers if n.lower().startswith("true_")]
         free = [n for n in numbers if n not in {*taken, *keys, *truth}]
         for told, why in ((keys, "name things"), (truth, "hold a simulation's truth")):
@@ -212,6 +216,21 @@ def _features(
                          fix="features=[...]")  # fmt: skip
     kept = {n: errors[n] for n in chosen if n in errors and errors[n] not in chosen}
     return chosen, kept if len(kept) == len(chosen) else {}, notes
+
+
+def _is_whole(values: pa.ChunkedArray) -> bool:
+    """Whether all numbers are whole ones."""
+    known = _floats(values)
+    known = known[np.isfinite(known)]
+    return bool(known.size and (known == np.round(known)).all())
+
+
+def _is_long(values: pa.ChunkedArray) -> bool:
+    """Whole numbers that a float64 would round, such as the id of an alert."""
+    if not pa.types.is_integer(values.type) or values.null_count == len(values):
+        return False
+    low, high = pcompute.min_max(values).as_py().values()
+    return bool(max(abs(low), abs(high)) > _columns.EXACT)
 
 
 def _check_errors(table: pa.Table, errors: Sequence[str], hidden: Sequence[float], path: object) -> None:
