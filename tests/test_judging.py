@@ -13,7 +13,7 @@ from tests.report import answered
 
 from deepsky import judging
 from deepsky.judging import Answers, caveats, drawing, merit
-from deepsky.metrics import classification, regression
+from deepsky.metrics import classification, regression, tpr0
 from deepsky.metrics.binning import quantile_bins
 from deepsky.metrics.intervals import bootstrap, paired_difference
 from deepsky.schema import Column
@@ -184,6 +184,18 @@ def test_tpr0_is_quoted_only_with_enough_negatives() -> None:
     assert {"TPR0", "TPR10", "TPR at FPR 0.0002"} <= set(judging.table(many))
     few = set(judging.table(binary()))
     assert not {"TPR0", "TPR10", "TPR at FPR 0.0002"} & few and "TPR at FPR 0.01" in few
+
+
+def test_tpr0_has_the_interval_that_a_highest_negative_asks_for() -> None:
+    g = np.random.default_rng(2)
+    y = (np.arange(merit.TPR_NEGATIVES + 2000) < 2000).astype(np.int64)
+    s = g.normal(size=len(y)) + 3.5 * y
+    ours, theirs = (Answers("binary", expit(x), y, ("no", "lens")) for x in (s, s + g.normal(0, 0.3, len(y))))
+    found, apart = judging.compared({"ours": ours, "theirs": theirs}, None, replicates=100, only=("TPR0",))
+    own = tpr0.tpr0(expit(s), y, replicates=100)
+    assert found["ours"]["TPR0"].json() == own.json() and own.low < own.value < own.high
+    pair = tpr0.tpr0_difference(ours.scores, theirs.scores, y, replicates=100)
+    assert apart["theirs"]["TPR0"].json() == pair.json()
 
 
 def test_outliers_with_weights_are_those_of_the_sample_written_out() -> None:

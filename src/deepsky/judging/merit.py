@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from deepsky.judging.answering import Answers
-from deepsky.metrics import calibration, classification, distributions, regression
+from deepsky.metrics import calibration, classification, distributions, regression, tpr0
 from deepsky.metrics._bootstrap import codes, definition_of, draw, evaluate, interval
 from deepsky.metrics._curve import Curve, area
 from deepsky.metrics._weights import mean, plain, quantile, ratio, weights
@@ -21,6 +21,7 @@ Table = dict[str, tuple[Metric, tuple[np.ndarray, ...]]]
 Figures = dict[str, dict[str, Estimate]]
 
 TPR_NEGATIVES = 40_000  # TPR0 and TPR10 mean what the lens challenge meant only with about as many negatives
+EXTREME = "TPR0"  # hangs on one object
 LOWER = ("log loss", "Brier", "ECE", "RMSE", "MAE", "CRPS", "PIT KS")
 UNJUDGED = ("coverage",)  # nearer to nominal is better, and neither more nor less
 
@@ -79,7 +80,7 @@ def _binary(a: Answers) -> Table:
         "average precision": OfCurve(_precision, definition_of(classification.average_precision)),
     }
     if negatives >= TPR_NEGATIVES:
-        for name, count in (("TPR0", 1), ("TPR10", 10)):
+        for name, count in ((EXTREME, 1), ("TPR10", 10)):
             words = f"Highest true positive rate with {'no' if count == 1 else 'fewer than ten'} false positives"
             ranked[name] = OfCurve(partial(_with_few, fewer=count), words)
     for fpr in (1.7e-4, 2e-4, 1e-3, 1e-2):
@@ -224,7 +225,15 @@ def compared(
         drawn[who] = {k: np.concatenate(v) if v else np.zeros(0) for k, v in resampled[who].items()}
         found[who] = {k: _estimate(*own[k], drawn[who][k], n, level, many) for k in own}
     first, *others = tables
-    return found, {who: _differences(found, drawn, first, who, level) for who in others}
+    apart = {who: _differences(found, drawn, first, who, level) for who in others}
+    if EXTREME in tables[first] and replicates > 1:  # resampling never draws a higher negative than the highest
+        options: dict[str, Any] = {"replicates": replicates, "level": level, "seed": seed}
+        for who, a in answers.items():
+            found[who][EXTREME] = tpr0.tpr0(a.scores, a.truth, groups, **options)
+        ours = answers[first]
+        for who in others:
+            apart[who][EXTREME] = tpr0.tpr0_difference(ours.scores, answers[who].scores, ours.truth, groups, **options)
+    return found, apart
 
 
 def figures(a: Answers, groups: np.ndarray | None = None, replicates: int = 500) -> dict[str, Estimate]:
