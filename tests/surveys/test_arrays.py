@@ -196,7 +196,7 @@ def test_damaged_files(tmp_path: Path) -> None:
         made(path, tmp_path)
     assert "a.npz" in str(error.value)
     (tmp_path / "b.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + b"\0" * 100)
-    with pytest.raises(InputError, match="cannot be opened"):
+    with pytest.raises(InputError, match="cannot be read"):
         made(tmp_path / "b.h5", tmp_path)
     np.save(tmp_path / "c.npy", np.array([{"a": 1}], dtype=object))
     with pytest.raises(InputError):
@@ -242,3 +242,69 @@ def test_records_beside_images_are_left_out_and_told(tmp_path):
     np.savez(tmp_path / "b.npz", catalogue=catalogue)
     with pytest.raises(InputError, match="records"):
         arrays.open(tmp_path / "b.npz")
+
+
+# -- odd arrays ---------------------------------------------------------------------------------------------------
+ROWS = np.random.default_rng(7).integers(0, 256, (20, 3072), dtype=np.uint8)
+
+
+def test_flat_rows_need_a_shape(tmp_path):
+    np.savez(tmp_path / "a.npz", data=ROWS, labels=np.arange(20) % 2, label_names=np.array([b"cat", b"dog"]))
+    with pytest.raises(InputError, match=r"flat images\n.*(.*\n)*.*shape=3,32,32"):
+        arrays.open(tmp_path / "a.npz")
+    source = arrays.open(tmp_path / "a.npz", shape=(3, 32, 32))
+    np.testing.assert_array_equal(source.read(source.items()).arrays["image.flux"], ROWS.reshape(-1, 3, 32, 32))
+    assert source.items()["label"].to_pylist()[:2] == ["cat", "dog"]
+
+
+def test_features_of_one_array(tmp_path):
+    values = np.random.default_rng(0).normal(size=(30, 4))
+    np.savez(tmp_path / "a.npz", X_train=values[:20], X_test=values[20:], y_train=np.arange(20) % 3,
+             y_test=np.arange(10) % 3, note=np.array(["a", "b"]))  # fmt: skip
+    source = arrays.open(tmp_path / "a.npz")
+    row = source.schema.observations["row"]
+    assert row.names == ("X_1", "X_2", "X_3", "X_4")
+    np.testing.assert_allclose(source.read(source.items()).arrays["row.flux"], values)
+    assert source.schema.columns["y"].role == "label"
+    assert source.items()["split"].to_pylist() == ["train"] * 20 + ["test"] * 10
+    assert "array 'note' (2,) was left out" in source.schema.notes
+
+
+def test_one_array_an_object_is_refused(tmp_path):
+    for make in ("obj{}", "gal{}/image"):
+        with h5py.File(tmp_path / "a.h5", "w") as file:
+            for i in range(5):
+                file[make.format(i)] = np.random.default_rng(i).normal(size=(12, 12))
+        with pytest.raises(InputError, match=r"one array an object\n.*5 arrays \(12, 12\)"):
+            arrays.open(tmp_path / "a.h5")
+
+
+def test_one_image_is_refused(tmp_path):
+    np.savez(tmp_path / "a.npz", image=np.zeros((12, 12)))
+    with pytest.raises(InputError, match="one image, and not several"):
+        arrays.open(tmp_path / "a.npz")
+
+
+def test_objects_on_the_last_axis(tmp_path):
+    np.savez(tmp_path / "a.npz", X=ROWS.reshape(20, 32, 32, 3).transpose(1, 2, 3, 0), y=np.arange(20))
+    with pytest.raises(InputError, match=r"last axis\n(.*\n)*.*moveaxis"):
+        arrays.open(tmp_path / "a.npz")
+
+
+def test_lists_of_different_length_in_hdf5(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        made = file.create_dataset("images", (3,), dtype=h5py.vlen_dtype(np.float32))
+        for i in range(3):
+            made[i] = np.ones(3 + i)
+    with pytest.raises(InputError, match=r"lists or references"):
+        arrays.open(tmp_path / "a.h5")
+
+
+def test_hdf5_text_and_damage(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["images"], file["labels"] = np.random.default_rng(0).normal(size=(4, 9, 9)), ["a", "b", "a", "ü"]
+        file["version"] = "1"
+    assert arrays.open(tmp_path / "a.h5").items()["label"].to_pylist() == ["a", "b", "a", "ü"]
+    (tmp_path / "b.h5").write_bytes((tmp_path / "a.h5").read_bytes()[:1500])
+    with pytest.raises(InputError, match="cannot be read"):
+        arrays.open(tmp_path / "b.h5")

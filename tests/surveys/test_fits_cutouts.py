@@ -815,3 +815,36 @@ def test_maps_of_the_background_are_no_objects(tmp_path):
     items, block = read(fits_cutouts.open(tmp_path))
     assert items.num_rows == 1 and fits_cutouts.open(tmp_path).schema.observations["image"].noise == "measured"
     assert len(block.ids) == 1
+
+
+def test_pixels_that_are_not_square_are_refused(tmp_path):
+    write(tmp_path / "a.fits", noise(), **WCS | {"CD1_1": -0.4 / 3600})
+    with pytest.raises(InputError, match=r"not square\n.*0.4 x 0.2 arcsec"):
+        fits_cutouts.open(tmp_path)
+    assert fits_cutouts.open(tmp_path, pixel_scale=0.28).schema.observations["image"].pixel_scale == 0.28
+
+
+@pytest.mark.parametrize("unit", ["mag/arcsec2", "mag", "mag(AB)"])
+def test_magnitudes_are_no_flux(tmp_path, unit):
+    write(tmp_path / "a.fits", noise(), **WCS, BUNIT=unit)
+    with pytest.raises(InputError, match="pixels in magnitudes"):
+        fits_cutouts.open(tmp_path)
+    assert fits_cutouts.open(tmp_path, zero_point=25.0).schema.observations["image"].unit == "nJy"
+
+
+def test_the_latitude_may_be_the_first_axis(tmp_path):
+    swapped = {"CTYPE1": "DEC--TAN", "CTYPE2": "RA---TAN", "CRVAL1": 2.0, "CRVAL2": 150.0, "CD1_1": 0.0,
+               "CD1_2": 0.2 / 3600, "CD2_1": -0.2 / 3600, "CD2_2": 0.0}  # fmt: skip
+    write(tmp_path / "a.fits", noise(), **WCS | swapped)
+    items = fits_cutouts.open(tmp_path).items()
+    assert items["ra"][0].as_py() == pytest.approx(150) and items["dec"][0].as_py() == pytest.approx(2)
+
+
+def test_noise_goes_with_the_image_of_its_version(tmp_path):
+    planes = []
+    for version, band in enumerate("gr", 1):
+        sigma = np.full((SIZE, SIZE), 2.0**version, np.float32)
+        planes += [("SCI", noise(), {"FILTER": band, "EXTVER": version}), ("ERR", sigma, {"EXTVER": version})]
+    write(tmp_path / "a.fits", None, *planes)
+    _, block = read(fits_cutouts.open(tmp_path))
+    assert block.arrays["image.ivar"][0].max(axis=(1, 2)).tolist() == [1 / 4, 1 / 16]

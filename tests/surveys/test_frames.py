@@ -621,3 +621,26 @@ def test_a_damaged_frame_is_told_by_its_checksum(tmp_path, pack):
     _cut._open.clear()
     block = source.read(source.items())
     assert not block.ids and all("DATASUM" in r.reason for r in block.rejected)
+
+
+def test_a_frame_whose_first_axis_is_the_latitude(tmp_path):
+    h, (x, y) = header(turn=20.0), spread()
+    image = stars(x, y)
+    other = header(turn=20.0)
+    for key in ("CTYPE", "CRVAL"):
+        other[f"{key}1"], other[f"{key}2"] = h[f"{key}2"], h[f"{key}1"]
+    for n in (1, 2):
+        other[f"CD1_{n}"], other[f"CD2_{n}"] = h[f"CD2_{n}"], h[f"CD1_{n}"]
+    fits.PrimaryHDU(image.astype(np.float32), other).writeto(tmp_path / "f.fits")
+    source = frames.open(tmp_path / "f.fits", catalogue=listed(h, x, y), size=21)
+    block = source.read(source.items())
+    assert len(block.ids) == len(x)
+    for stamp, dx, dy in zip(block.arrays["image.flux"][:, 0], *(source.items()[c].to_numpy() for c in ("dx", "dy")),
+                             strict=True):  # fmt: skip
+        assert centroid(stamp) == pytest.approx((10 + dx, 10 + dy), abs=0.05)
+
+
+def test_spectra_and_single_pixels_are_no_frames(tmp_path):
+    for i, shape in enumerate([(300,), (1, 1), (1, 300), (3, 1, 1)]):
+        fits.PrimaryHDU(np.zeros(shape, np.float32)).writeto(tmp_path / f"{i}.fits")
+        assert not frames.claims(tmp_path / f"{i}.fits")

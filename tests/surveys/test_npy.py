@@ -170,3 +170,10 @@ def test_travel_and_claims(tmp_path):
     items = source.items()
     there = pickle.loads(pickle.dumps(source)).read(items.slice(4, 3))
     np.testing.assert_array_equal(there.arrays["image.flux"], source.read(items).arrays["image.flux"][4:7])
+
+
+def test_flat_rows_are_no_image(tmp_path):
+    np.save(tmp_path / "rows.npy", np.random.default_rng(0).integers(0, 255, (40, 784), dtype=np.uint8))
+    with pytest.raises(InputError, match=r"flat images\?\n(.*\n)*.*reshape\(-1, 28, 28\)"):
+        npy.open(tmp_path / "rows.npy")
+    assert npy.open(tmp_path / "rows.npy", axes="yx").items().num_rows == 1

@@ -19,7 +19,8 @@ from deepsky.gate.source import RATIO_FLOOR, Place, Source, fix_for, open_bytes,
 MAGIC = b"\x93NUMPY"
 LONGEST_HEADER = 100_000
 MAX_MEMBERS = 100_000
-_OBJECTS = "save numbers, not objects: numpy.save(path, numpy.asarray(values, dtype=float)), or one array per shape"
+_OBJECTS = ("save numbers, not objects: numpy.save(path, numpy.asarray(values, dtype=float)), text with dtype=str, "
+            "or one array per shape")  # fmt: skip
 
 
 @final

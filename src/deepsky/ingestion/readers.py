@@ -16,6 +16,7 @@ from typing import Any
 from deepsky import registry
 from deepsky.errors import InputError
 from deepsky.gate import check_fits, sniff
+from deepsky.gate.source import fix_for
 from deepsky.source import Source
 from deepsky.tables import is_path
 
@@ -75,8 +76,10 @@ def find_reader(source: Any, options: Mapping[str, Any]) -> str:
     if not claims:
         _look_inside(first)
         lines = [f"{n} ({registry.summary('surveys', n).rstrip('.')})" for n in names]
-        raise InputError("no reader knows this", file=_words(source), found=_content(first), known=lines,
-                         fix="name a reader: --set reader=NAME, or convert the source to one of these")  # fmt: skip
+        fix = fix_for(_kind(first), "FITS") if first.is_file() else ""
+        if not fix or fix.startswith("give a"):
+            fix = "name a reader: --set reader=NAME, or convert the source to one of these"
+        raise InputError("no reader knows this", file=_words(source), found=_content(first), known=lines, fix=fix)
     return claims[0]
 
 
@@ -85,7 +88,7 @@ def _look_inside(path: Path) -> None:
     if not path.is_file() or not (re.search(r"\.(?:fits?|fts)(?:\.\w+)?$", path.name.lower()) or _kind(path) == "FITS"):
         return
     layout = check_fits(path)
-    kinds = ", ".join(f"{h.index} {h.name or '(no name)'}: {h.kind}" for h in layout.hdus)
+    kinds = ", ".join(f"{h.index} {h.name or '(no name)'}: {h.kind} {h.shape or ''}".rstrip() for h in layout.hdus)
     raise InputError("no HDU of the file holds an image or a table that can be read", file=path, found=kinds,
                      expected="an image of two axes or more, a tile-compressed image, or a table",
                      fix="name it .fits" if not re.search(r"\.(?:fits?|fts)", path.name.lower()) else None)  # fmt: skip

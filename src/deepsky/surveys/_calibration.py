@@ -13,6 +13,7 @@ from deepsky.surveys._filters import AB_MINUS_VEGA, svo
 
 AB = 3631e9  # [nJy] of magnitude zero
 STERADIAN = 4.254517e10  # [arcsec^2]
+MAGNITUDE = "magnitude"
 C = 2.99792458e18  # [Angstrom / s]
 ZERO_POINTS = (
     "MAGZERO",
@@ -181,6 +182,8 @@ def _other(unit: str) -> Calibration:
         parsed = u.Unit(unit, parse_strict="raise")
     except (ValueError, TypeError):
         return Calibration(why=f"BUNIT {unit!r} is no unit that astropy knows")
+    if "mag" in re.findall(r"[a-z]+", parsed.to_string().lower().replace("abmag", "mag").replace("stmag", "mag")):
+        return Calibration(1.0, parsed.to_string(), MAGNITUDE, f"BUNIT {unit!r}")
     if parsed.is_equivalent(u.Unit("nJy")):
         return Calibration(float(parsed.to(u.Unit("nJy"))), "nJy", "f_nu", f"BUNIT {unit!r}")
     lam = parsed.is_equivalent(u.Unit("erg / (s cm2 Angstrom)"))
@@ -192,8 +195,12 @@ def to_unit(found: Calibration, unit: str | None, file: object) -> Calibration:
 
     Raises
     ------
-    InputError : the units do not convert into each other.
+    InputError : the units do not convert into each other, or the pixels are magnitudes, which do not add.
     """
+    if found.quantity == MAGNITUDE:
+        raise InputError("pixels in magnitudes, and not in flux", file=file, keyword="BUNIT", found=found.unit,
+                         expected="a unit of flux",
+                         fix="convert them, 10**(-0.4 * m), or give zero_point=... if BUNIT is wrong")  # fmt: skip
     if unit is None or unit == found.unit:
         return found
     from astropy import units as u

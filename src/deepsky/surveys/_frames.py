@@ -19,7 +19,7 @@ from deepsky.surveys._filters import band_of
 from deepsky.surveys._names import Groups, Role
 from deepsky.surveys._object import NOISE, Found, Rules
 from deepsky.surveys._planes import Plane, planes
-from deepsky.surveys._sky import astropy_wcs, celestial, pixel_scale, to_icrs
+from deepsky.surveys._sky import astropy_wcs, celestial, pixel_scale, to_sky
 
 
 @dataclass(frozen=True)
@@ -227,7 +227,8 @@ def to_pixels(wcs: Any, ra: np.ndarray, dec: np.ndarray) -> tuple[np.ndarray, np
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            x, y = wcs.all_world2pix(lon, lat, 0)
+            world = (lat, lon) if wcs.wcs.lat == 0 else (lon, lat)
+            x, y = wcs.all_world2pix(*world, 0)
         except NoConvergence as error:
             solution = np.array(error.best_solution, dtype=np.float64)
             for bad in (error.divergent, error.slow_conv):
@@ -235,11 +236,6 @@ def to_pixels(wcs: Any, ra: np.ndarray, dec: np.ndarray) -> tuple[np.ndarray, np
                     solution[bad] = np.nan
             x, y = solution[:, 0], solution[:, 1]
     return np.asarray(x, np.float64), np.asarray(y, np.float64)
-
-
-def to_sky(wcs: Any, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(ra, dec) [deg] ICRS of pixels counted from 0."""
-    return to_icrs(wcs, *wcs.all_pix2world(x, y, 0))
 
 
 def one_scale(frames: Sequence[Frame], bands: Sequence[str], *, resample: bool, file: object) -> float | None:

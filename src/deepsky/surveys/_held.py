@@ -13,7 +13,7 @@ from typing import Any, final
 import numpy as np
 
 from deepsky.errors import InputError, need
-from deepsky.gate import check_npy, check_npz
+from deepsky.gate import check_npy, check_npz, run_guarded
 
 HDF5 = (".h5", ".hdf5", ".hdf", ".he5")
 
@@ -131,25 +131,46 @@ def arrays_of(path: Path) -> dict[str, Held]:
 
 
 def _hdf5_arrays(path: Path) -> dict[str, Held]:
-    h5py = need("h5py", "hdf5")
-    found: dict[str, Held] = {}
-
-    def visit(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset) and item.shape:
-            kind = np.dtype("O") if h5py.check_string_dtype(item.dtype) else item.dtype
-            found[name] = InFile(item.shape, kind, path, name, path.stat().st_mtime_ns)
-
-    try:
-        with h5py.File(path, "r") as file:
-            file.visititems(visit)
-    except OSError as error:
-        raise InputError(
-            f"the HDF5 file cannot be opened: {error}", file=path, fix="download or write it again"
-        ) from error
+    """The arrays of an HDF5 file, which a child process has tried to read before this one does."""
+    need("h5py", "hdf5")
+    found = next(answer for _, answer in run_guarded(probe, [(str(path),)], workers=1))
+    if isinstance(found, InputError):
+        raise found
     if not found:
         raise InputError("the HDF5 file holds no array", file=path)
-    names = [n.rsplit("/", 1)[-1] for n in found]
-    return {b if names.count(b) == 1 else n: held for (n, held), b in zip(found.items(), names, strict=True)}
+    stamp = path.stat().st_mtime_ns
+    held = {n: InFile(shape, np.dtype(kind), path, n, stamp) for n, (shape, kind) in found.items()}
+    names = [n.rsplit("/", 1)[-1] for n in held]
+    return {b if names.count(b) == 1 else n: one for (n, one), b in zip(held.items(), names, strict=True)}
+
+
+def probe(file: str) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
+    """Shape and type of every array of an HDF5 file whose first and last row can be read; runs in a child process.
+
+    Text is of type object; what is neither numbers nor text (lists of different length, references) of type void.
+
+    Raises
+    ------
+    InputError : the file cannot be opened, or an array not read.
+    """
+    h5py = need("h5py", "hdf5")
+    found: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {}
+
+    def visit(name: str, item: Any) -> None:
+        if not isinstance(item, h5py.Dataset) or not item.shape:
+            return
+        kind = np.dtype("V1") if item.dtype.kind == "O" else item.dtype
+        found[name] = item.shape, np.dtype("O") if h5py.check_string_dtype(item.dtype) else kind
+        if kind.kind != "V" and item.size:
+            _ = item[0], item[-1]
+
+    try:
+        with h5py.File(file, "r") as handle:
+            handle.visititems(visit)
+    except (OSError, RuntimeError, ValueError, KeyError) as error:
+        raise InputError(f"the HDF5 file cannot be read: {error}", file=file,
+                         fix="download or write it again") from error  # fmt: skip
+    return found
 
 
 @lru_cache(maxsize=4)

@@ -100,7 +100,7 @@ def understand(
     if images is not None and images not in held:
         raise InputError("no such array", file=where, found=images, known=held)
     notes: list[str] = []
-    held = _joined_splits(held, images, where, notes)
+    held = joined_splits(held, images, where, notes)
     key = _images_of(held, images, shape, where)
     if key is None:
         return None
@@ -112,6 +112,7 @@ def understand(
         raise InputError("one object in several bands, and not several objects", file=where, keyword=key,
                          found=main.shape, expected="(object, band, y, x)",
                          fix="images[None] is one object of shape (1, band, y, x)")  # fmt: skip
+    _refuse_last(main, held, key, where)
     last, full = _axes(main, layout, shape, bands, key, where)
     chosen = tuple(bands) if bands is not None else _band_names(full[0], main.dtype)
     if len(chosen) != full[0]:
@@ -144,7 +145,7 @@ def _named(held: Mapping[str, Held], words: Sequence[str]) -> str | None:
     return next((low[w] for w in words if w in low), None)
 
 
-def _joined_splits(held: Mapping[str, Held], images: str | None, where: str, notes: list[str]) -> dict[str, Held]:
+def joined_splits(held: Mapping[str, Held], images: str | None, where: str, notes: list[str]) -> dict[str, Held]:
     """``x_train`` and ``x_test`` become ``x`` and a column ``split``."""
     groups: dict[str, dict[str, str]] = {}
     for key in held:
@@ -188,6 +189,15 @@ def _images_of(held: Mapping[str, Held], wanted: str | None, shape: Sequence[int
         shapes = ", ".join(f"{k} {held[k].shape}" for k in found)
         raise InputError("several arrays could be the images", file=where, found=shapes, fix=f"images={found[0]!r}")
     return found[0]
+
+
+def _refuse_last(main: Held, held: Mapping[str, Held], key: str, where: str) -> None:
+    """Refuse images whose objects are the last axis, as MATLAB writes them: the labels tell."""
+    counts = {h.shape[0] for k, h in held.items() if h.shape and k.lower().rsplit("/", 1)[-1] in LABELS}
+    if len(main.shape) > 2 and main.shape[0] not in counts and main.shape[-1] in counts:
+        raise InputError("the objects are the last axis", file=where, keyword=key, found=main.shape,
+                         expected=f"({main.shape[-1]}, ...), as many as labels",
+                         fix="numpy.moveaxis(images, -1, 0)")  # fmt: skip
 
 
 def _axes(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +85,7 @@ def planes(
         if what != "other":
             out.extend(_split(hdu, what, primary, layout.file, bands, stack))
     if named is None and not apart:
+        out = _by_version(out)
         _tell_apart(out, layout)
     if not out:
         raise InputError(
@@ -153,6 +154,16 @@ def _band(hdu: FitsHdu, header: Header) -> str:
         if word.lower() not in ROLES and is_band(word):
             return word.lower() if word in "UGRIZ" else word
     return band_of(header)
+
+
+def _by_version(found: list[Plane]) -> list[Plane]:
+    """Noise and masks that name no band serve the image of the same EXTVER, where the images are of several bands."""
+    flux = {p.header.get("EXTVER", 1): p.band for p in found if p.role == "flux" and p.index is None}
+    images = [p for p in found if p.role == "flux"]
+    if not (len(flux) == len(images) == len({b for b in flux.values() if b}) > 1):
+        return found
+    return [p if p.role == "flux" or p.band or p.index is not None
+            else replace(p, band=flux.get(p.header.get("EXTVER", 1), "")) for p in found]  # fmt: skip
 
 
 def _tell_apart(found: Sequence[Plane], layout: FitsLayout) -> None:

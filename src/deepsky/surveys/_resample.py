@@ -7,8 +7,9 @@ import math
 import numpy as np
 
 from deepsky.surveys._cut import Cut, cut, joined
-from deepsky.surveys._frames import Frame, to_pixels, to_sky, wcs_of
+from deepsky.surveys._frames import Frame, to_pixels, wcs_of
 from deepsky.surveys._object import Rules
+from deepsky.surveys._sky import to_sky
 
 AT_ONCE = 64  # objects whose grids are turned into each other together
 

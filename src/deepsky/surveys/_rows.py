@@ -13,7 +13,7 @@ from deepsky.errors import InputError
 from deepsky.schema import Column, RowSchema, Schema
 from deepsky.source import Block, Source
 from deepsky.surveys import _columns
-from deepsky.tables import unit_of
+from deepsky.tables import metadata, unit_of
 
 LABELS = ("class", "label", "labels", "target", "classification", "type", "category", "y")
 
@@ -41,7 +41,8 @@ def source_of(
                 raise InputError("no such column", file=where, keyword=option, found=column, known=known)
     labels = list(label_columns) if label_columns is not None else [n for n in known if n.lower() in LABELS]
     key = _columns.find_id(table, id, where)
-    notes = [] if key is not None else ["no column of ids: ids are the numbers of the rows"]
+    notes = [*(metadata(table, "notes") or ()),
+             *([] if key is not None else ["no column of ids: ids are the numbers of the rows"])]  # fmt: skip
     keys = _columns.ids(table, key, where) if key else [f"{i:07d}" for i in range(table.num_rows)]
     pair = _columns.find_position(table)
     sky = _columns.degrees(table, pair, file=where) if pair else (np.full(table.num_rows, np.nan),) * 2

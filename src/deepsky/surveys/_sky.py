@@ -168,7 +168,7 @@ def centre(header: Mapping[str, Any], report: WcsReport, shape: tuple[int, int])
     wcs = astropy_wcs(header)
     if wcs is None:
         return None
-    ra, dec = to_icrs(wcs, *wcs.all_pix2world([middle[0]], [middle[1]], 0))
+    ra, dec = to_sky(wcs, np.array([middle[0]]), np.array([middle[1]]))
     return float(ra[0]), float(dec[0])
 
 
@@ -184,8 +184,10 @@ def _tangent(report: WcsReport, x: float, y: float) -> tuple[float, float]:
     return math.degrees(ra) % 360, math.degrees(dec)
 
 
-def to_icrs(wcs: Any, lon: np.ndarray, lat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(ra, dec) [deg] ICRS of positions in the frame of a WCS; NaN where they are."""
+def to_sky(wcs: Any, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(ra, dec) [deg] ICRS of pixels counted from 0; NaN where the projection has none."""
+    world = wcs.all_pix2world(x, y, 0)
+    lon, lat = world[wcs.wcs.lng], world[wcs.wcs.lat]  # the latitude may be the first axis
     frame = celestial(wcs)
     if frame is None:
         return np.asarray(lon), np.asarray(lat)
@@ -234,10 +236,16 @@ def pixel_scale(header: Mapping[str, Any], file: object = None) -> float:
 
     Raises
     ------
-    InputError : singular coordinates.
+    InputError : singular coordinates, or pixels that are not square.
     """
     report = check_wcs(header, file=file)
     if report is not None:
+        (a, b), (c, d) = report.cd
+        x, y = 3600 * math.hypot(a, c), 3600 * math.hypot(b, d)
+        if max(x, y) > 1.1 * min(x, y):
+            raise InputError("pixels that are not square", file=file, keyword="CD1_1",
+                             found=f"{x:.4g} x {y:.4g} arcsec", expected="one scale for both axes",
+                             fix=f"resample it; pixel_scale={report.pixel_scale:.4g} takes it as it is")  # fmt: skip
         return report.pixel_scale
     for key in ("PIXSCALE", "PIXSCAL1", "PIXELSCL", "PIXSIZE", "PSCALE"):
         value = header.get(key)

@@ -12,7 +12,8 @@ import pyarrow as pa
 from deepsky.errors import InputError
 from deepsky.schema import Column
 from deepsky.surveys import _columns
-from deepsky.surveys._frames import Frame, to_sky, wcs_of
+from deepsky.surveys._frames import Frame, wcs_of
+from deepsky.surveys._sky import to_sky
 
 _TAKEN = {"id", "ra", "dec", "bytes", "dx", "dy", "saturated"}
 

@@ -19,7 +19,7 @@ import pyarrow as pa
 from deepsky.errors import InputError
 from deepsky.schema import ImageSchema, Schema
 from deepsky.source import Block, Source
-from deepsky.surveys import _held, _rows
+from deepsky.surveys import _flat, _held, _rows
 from deepsky.surveys._held import HDF5, Held
 from deepsky.surveys._layout import IMAGES, Plan, understand
 from deepsky.surveys._scanned import as_size, place
@@ -81,8 +81,7 @@ def open(
     if plan is None and odd:
         _refuse(odd, images, where)
     if plan is None:
-        columns = {k: h.whole() for k, h in held.items() if len(h.shape) in (1, 2)}
-        return rows(as_table(columns))
+        return rows(_flat.table_of(held, where, plain=features is not None))
     told = [f"array {k!r} of {kind} was left out" for k, kind in odd.items()]
     plan = replace(plan, notes=(*told, *plan.notes))
     return _image_source(plan, where, name, pixel_scale, unit, size, sentinel, guarded=is_path(source))
@@ -109,13 +108,16 @@ def _usable(held: Mapping[str, Held]) -> tuple[dict[str, Held], dict[str, str]]:
     for key, one in held.items():
         text = one.dtype.kind in "SUO" and len(one.shape) == 1
         if one.dtype.kind not in "biufSU" and not text:
-            odd[key] = "records" if one.dtype.names else str(one.dtype)
+            odd[key] = (
+                "records" if one.dtype.names else "lists or references" if one.dtype.kind == "V" else str(one.dtype)
+            )
     return {k: h for k, h in held.items() if k not in odd}, odd
 
 
 def _refuse(odd: Mapping[str, str], images: str | None, where: str) -> None:
     """Refuse records, objects and complex numbers where they would be the images or all there is."""
-    key = images if images is not None and images in odd else next((k for k in odd if k.lower() in IMAGES), next(iter(odd)))
+    named = [k for k in odd if k == images or k.lower() in IMAGES]
+    key = [*named, *odd][0]
     raise InputError("an array of records, objects or complex numbers", file=where, keyword=key, found=odd[key],
                      expected="numbers", fix="save numbers, one array for each shape")  # fmt: skip
 

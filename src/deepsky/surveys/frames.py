@@ -27,7 +27,7 @@ from deepsky.surveys._frames import Falls, Frame, assign, collect, on_grid, one_
 from deepsky.surveys._names import group, rank
 from deepsky.surveys._object import Rules
 from deepsky.surveys._plan import coadded
-from deepsky.surveys._planes import stored
+from deepsky.surveys._planes import squeezed, stored
 from deepsky.surveys._resample import onto
 from deepsky.surveys._scanned import Scanned, as_size
 from deepsky.surveys._sources import Wanted, scalars_of, sources_of
@@ -47,7 +47,8 @@ def claims(path: Path) -> bool:
     if found is None or found[0] != "fits":
         return False
     try:
-        return any(h.kind in ("image", "compressed") for h in check_fits(found[1]).hdus)
+        images = [h for h in check_fits(found[1]).hdus if h.kind in ("image", "compressed")]
+        return any(len(squeezed(h.shape)) >= 2 for h in images)
     except InputError:
         return path.is_dir()
 

@@ -20,6 +20,7 @@ from deepsky.gate import ArrayLayout, check_ivar, check_npy
 from deepsky.schema import Column, ImageSchema, Noise, Role, Schema
 from deepsky.source import Block, Rejected
 from deepsky.surveys import _scan
+from deepsky.surveys._flat import flat_shape
 from deepsky.surveys._names import role_of, words
 from deepsky.surveys._planes import MOST_BANDS
 from deepsky.surveys._scanned import Scanned, as_size, block, one_shape, place, sample_rows
@@ -69,6 +70,8 @@ def open(
     layouts, broken = _looked(files)
     main, beside = _roles(layouts)
     order = axes or _axes(layouts[main[0]].shape, files.root / main[0])
+    if axes is None and len(files.names) == 1:
+        _refuse_flat(layouts[main[0]].shape, files.root / main[0])
     _check_axes(order, layouts, main, files.root)
     kept = [n for n in files.names if n in main or n not in layouts]  # broken ones too: `read` sets them aside
     if "n" in order:
@@ -166,6 +169,16 @@ def _axes(shape: tuple[int, ...], file: object) -> str:
     raise InputError("the order of the axes cannot be guessed", file=file, found=f"shape {shape}",
                      expected="(n, band, y, x), (n, y, x, band), (n, y, x), (band, y, x), (y, x, band) or (y, x)",
                      fix="say it: axes='nyxb'")  # fmt: skip
+
+
+def _refuse_flat(shape: tuple[int, ...], file: object) -> None:
+    """Refuse one array of two axes that is rows of flat images as well as an image."""
+    sides = flat_shape(shape[1]) if len(shape) == 2 and shape[0] != shape[1] else None
+    if sides is not None:
+        text = ", ".join(map(str, sides))
+        raise InputError("one image, or rows of flat images?", file=file, found=f"shape {shape}",
+                         expected="(n, y, x) or (n, band, y, x)",
+                         fix=f"images.reshape(-1, {text}), or axes='yx' if it is one image")  # fmt: skip
 
 
 def _check_axes(order: str, layouts: dict[str, ArrayLayout], main: Sequence[str], root: Path) -> None:
