@@ -71,12 +71,21 @@ def _of_library(data: Any, module: str) -> pa.Table:
         if any(name is not None for name in data.index.names):
             data = data.reset_index()
         return _from_columns({str(n): data.iloc[:, i] for i, n in enumerate(data.columns)})
-    columns = {n: data[n] for n in data.colnames}
+    columns: dict[str, Any] = {}
+    for n in data.colnames:
+        columns |= _sky(n, data[n], data.colnames) if type(data[n]).__name__ == "SkyCoord" else {n: data[n]}
     table = _from_columns(
         {n: getattr(c, "value", c) if type(c).__name__ == "Quantity" else c for n, c in columns.items()}
     )
     units = {n: str(c.unit) for n, c in columns.items() if getattr(c, "unit", None) is not None}
     return with_units(table, units)
+
+
+def _sky(name: str, values: Any, names: list[str]) -> dict[str, Any]:
+    """A column of sky positions as two of angles, called ra and dec where these names are free."""
+    here = values.icrs
+    free = {"ra", "dec"}.isdisjoint(n.lower() for n in names)
+    return {"ra" if free else f"{name}_ra": here.ra.to("deg"), "dec" if free else f"{name}_dec": here.dec.to("deg")}
 
 
 def _from_columns(columns: Mapping[str, Any]) -> pa.Table:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from astropy import units as u
+from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.table import MaskedColumn, QTable, Table
 
@@ -410,3 +411,20 @@ def test_numbers_that_name_something_are_no_features(tmp_path):
     source = table.open(tmp_path / "t.csv")
     assert source.schema.observations["row"].names == ("lum", "mag")
     assert source.items()["alert"].to_pylist() == [BIG, BIG + 1]
+
+
+def test_names_with_blanks_and_units_in_brackets(tmp_path):
+    for head in ("Right Ascension,Declination", "RA [deg],DEC [deg]", "ra (deg),dec (deg)"):
+        (tmp_path / "t.csv").write_text(f"id,{head},mag\na,150.5,-2.25,20\n")
+        assert table.open(tmp_path / "t.csv").items()["dec"].to_pylist() == [-2.25]
+    (tmp_path / "t.csv").write_text("id,ra (hours),dec,mag\na,10.5,-2.25,20\n")
+    with pytest.raises(InputError, match="seem to be hours"):
+        table.open(tmp_path / "t.csv")
+
+
+def test_a_column_of_sky_positions(tmp_path):
+    sky = SkyCoord([10.0, 20.0], [-5.0, 5.0], unit="deg").galactic
+    QTable({"id": ["a", "b"], "where": sky, "mag": [20.0, 21.0]}).write(tmp_path / "t.ecsv")
+    items = table.open(tmp_path / "t.ecsv").items()
+    np.testing.assert_allclose(items["ra"], [10, 20])
+    np.testing.assert_allclose(items["dec"], [-5, 5])

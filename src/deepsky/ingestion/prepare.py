@@ -57,7 +57,7 @@ def prepare(source: Source, *, guarded: bool, memory_bytes: int) -> Prepared:
     items, refused = _placed(items)
     rejected = (*source.rejected(), *refused)
     if items.num_rows == 0:
-        common = Counter(r.reason for r in rejected).most_common(3)
+        common = Counter(r.reason.partition("\n")[0] for r in rejected).most_common(3)
         words = "; ".join(f"{n:,} times: {reason}" for reason, n in common) or "an empty list"
         raise InputError("no object can be ingested", file=source.path, found=words, expected="at least one")
     items, given, notes = _unique(items)

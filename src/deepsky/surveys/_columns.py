@@ -40,9 +40,17 @@ EXACT = 2**53  # the largest integer up to which a float64 holds every one
 
 
 def matching(names: Sequence[str], wanted: Sequence[str]) -> str | None:
-    """The first of `wanted` that is a column, capitals aside."""
-    low = {n.lower(): n for n in reversed(names)}
+    """The first of `wanted` that is a column; capitals, blanks and a unit in brackets aside.
+
+    >>> matching(["Name", "Right Ascension", "DEC [deg]"], ["dec"])
+    'DEC [deg]'
+    """
+    low = {_plain(n): n for n in reversed(names)} | {n.lower(): n for n in reversed(names)}
     return next((low[w] for w in wanted if w in low), None)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"\s*[\[(].*[\])]\s*\Z", "", name.lower()).strip().replace(" ", "_")
 
 
 def find_id(table: pa.Table, name: str | None = None, file: object = None) -> str | None:

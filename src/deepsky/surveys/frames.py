@@ -251,7 +251,7 @@ class FrameCutouts(Scanned):
             one, other = (ra[i], dec[i]) if pixels is None else (pixels[0][i], pixels[1][i])
             place = f"{one:.6f}, {other:.6f} deg" if pixels is None else f"pixel {one:g}, {other:g}"
             known = math.isfinite(one) and math.isfinite(other)
-            out.append(Rejected(key, f"outside every frame: {place}" if known else "no position", self.path))
+            out.append(Rejected(key, f"outside every frame\n  at: {place}" if known else "no position", self.path))
         return out
 
     def read(self, items: pa.Table) -> Block:
