@@ -311,11 +311,11 @@ def test_unfinished_work_has_exit_code_two(deepsky_, survey, model, monkeypatch)
 
 def test_what_the_system_refuses_is_said_without_a_traceback(deepsky_, survey, model, monkeypatch):
     def refused(*arguments, **options):
-        raise PermissionError(13, "Permission denied", "/root/x")
+        raise PermissionError(13, "Permission denied", "/survey/x")
 
     monkeypatch.setattr("deepsky.inference.predict", refused)
     code, _, err = deepsky_("predict", model.path, survey.path, "--to", "c")
-    assert code == 1 and err == "deepsky: /root/x: Permission denied\n"
+    assert code == 1 and err == "deepsky: /survey/x: Permission denied\n"
 
 
 def test_a_mistake_of_ours_shows_its_traceback(deepsky_, survey, model, monkeypatch):

@@ -35,7 +35,7 @@ class Temperature:
 
     Attributes
     ----------
-    log_t : (1,) one temperature, or (k,) one for each class.
+    log_t : (1,) one temperature, or (k,) one for each class; these and shifts may change the likeliest class.
     shift : (k,) added to the scaled logits, with a mean of zero; (0,) for none.
     """
 
