@@ -123,6 +123,10 @@ def test_a_folder_of_pictures_becomes_a_model_a_report_and_a_catalogue(deepsky_,
     good(deepsky_("train", "s", "--to", "m3", "--target", "width", "--task", "regress", "--task-set",
                   "density=gaussian", "--task-set", "log=width", *QUICK))  # fmt: skip
     assert load("m3").task.log == ("width",) and load("m3").task.density == "gaussian"
+    edges = np.nanquantile(Survey.load("s").column("width").astype(float), (1 / 3, 2 / 3)).tolist()
+    good(deepsky_("train", "s", "--to", "named", "--target", "width", "--task-set", f"edges={edges[0]},{edges[1]}",
+                  "--task-set", "classes=narrow, middling,wide", *QUICK))  # fmt: skip
+    assert load("named").task.classes == ("narrow", "middling", "wide")
 
     out = good(deepsky_("evaluate", "m", "s"))
     assert "AUROC" in out and Path("m/report/report.html").stat().st_size > 1000
