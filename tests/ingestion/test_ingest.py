@@ -92,6 +92,16 @@ def test_killed_at_any_moment_it_ends_with_the_same_bytes(tmp_path: Path) -> Non
     assert [k for k in whole if whole[k] != killed[k]] == []
 
 
+def test_a_simulation_is_declared_and_a_conversion_keeps_it(tmp_path: Path) -> None:
+    real, simulated = (
+        ingest(made(n=8), tmp_path / str(said), simulated=said, workers=0, quiet=True) for said in (0, 1)
+    )
+    assert real.schema.real and not simulated.schema.real
+    assert not Survey.load(tmp_path / "1").schema.real
+    assert not ingest(tmp_path / "1", tmp_path / "converted", workers=0, quiet=True).schema.real
+    assert not ingest(tmp_path / "0", tmp_path / "declared", simulated=True, workers=0, quiet=True).schema.real
+
+
 def test_one_bad_object_does_not_stop_the_rest(tmp_path: Path) -> None:
     kinds = ("nan", "negative", "infinite ivar", "constant", "empty", "refused", "lost", "huge")
     faults = tuple((5 * i + 2, kind) for i, kind in enumerate(kinds))

@@ -75,6 +75,7 @@ def ingest(
         Path | None, typer.Option(help="a model: convert a native survey to what it was trained on")
     ] = None,
     max_rejected: Annotated[float, typer.Option(help="share of bad objects that stops the ingest")] = 0.05,
+    simulated: Annotated[bool, typer.Option("--simulated", help="the objects are simulated, not real")] = False,
     sets: Set = None,
 ) -> None:
     """Turn any supported source into a native survey. Resumable, in bounded memory, in parallel."""
@@ -89,7 +90,7 @@ def ingest(
         "id_column": id_column,
         "bands": names(bands) or None,
     }
-    options = {"workers": workers, "extra_labels": extra_labels, "max_rejected": max_rejected}
+    options = {"workers": workers, "extra_labels": extra_labels, "max_rejected": max_rejected, "simulated": simulated}
     options |= {k: v for k, v in given.items() if v is not None} | _named(more(sets, run, ANY))
     typer.echo(run(source, to, labels=labels, **options))
 

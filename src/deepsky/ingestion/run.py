@@ -7,7 +7,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, final
@@ -53,6 +53,7 @@ def ingest(
     max_rejected: float = 0.05,
     tile_bytes: int = store.TILE_BYTES,
     folds: Mapping[str, Any] | None = None,
+    simulated: bool = False,
     quiet: bool = False,
     **options: Any,
 ) -> Survey:
@@ -74,6 +75,8 @@ def ingest(
     max_rejected : the share of objects that may be set aside; a single one never stops an ingest.
     tile_bytes : largest size of a tile.
     folds : arguments of `deepsky.folds.columns`.
+    simulated : the objects are simulated: said beside every figure, and a model trained on them is no judge of real
+        ones. A native survey that is converted stays what it was.
     options : of the reader (`size`, `bands`, `pixel_scale`, `unit`, ...); an unknown one is an error.
 
     Raises
@@ -91,6 +94,8 @@ def ingest(
     budget = size_of(memory)
     workers = (processors() if made.guarded else 0) if workers is None else workers if made.guarded else 0
     prepared = prepare(made, guarded=workers > 0, memory_bytes=CHILD_MEMORY)
+    if simulated:
+        prepared = replace(prepared, schema=replace(prepared.schema, real=False))
     table = None
     if labels is not None:  # before the long part: a label table that does not fit is known at once
         known = [n for n in ("id", "object_id", "name", "ra", "dec") if n in prepared.items.column_names]
