@@ -116,6 +116,26 @@ def _lines(name: str, result: Result | None) -> Iterable[tuple[str, ...]]:
             "-" if paired is None else f"*{paired['verdict']}*: {_estimate(paired['estimate'])}",
             f"{'**real**' if result['real'] else 'simulation'}, n = {ours['n']:,}",
         )
+    for who in result.get("further", {}) if result else ():
+        if _rivalled(result, who):
+            yield from _rivals(result, who)
+
+
+def _rivals(result: Result, who: str) -> Iterable[tuple[str, ...]]:
+    """Further figures of ours that a classical system stands beside: as good as the four numbers."""
+    paired = result.get("further_paired", {}).get(who, {})
+    for figure, ours in result["further"][who].items():
+        held = paired.get(figure)
+        yield (
+            "",
+            f"{figure}, {who}",
+            "-",
+            _estimate(result["further"][f"{who}{recipe.CLASSICAL}"].get(figure)),
+            _estimate(ours),
+            "-",
+            "-" if held is None else f"*{held['verdict']}*: {_estimate(held['estimate'])}",
+            f"{'**real**' if result['real'] else 'simulation'}, n = {ours['n']:,}",
+        )
 
 
 def _published(given: Mapping[str, Any] | None) -> str:
@@ -176,8 +196,14 @@ def _further(result: Result) -> list[str]:
         for figure, estimate in figures.items():
             held = paired.get(figure)
             told = "-" if held is None else f"*{held['verdict']}*: {_estimate(held['estimate'])}"
-            lines.append((who, figure, _estimate(estimate), told))
-    return [*_markdown(("beside it", "figure", "value", "against ours"), lines), ""] if lines else []
+            against = "-" if held is None else f"{who}{recipe.CLASSICAL}" if _rivalled(result, who) else "ours"
+            lines.append((who, figure, _estimate(estimate), against, told))
+    return [*_markdown(("beside it", "figure", "value", "against", ""), lines), ""] if lines else []
+
+
+def _rivalled(result: Result, who: str) -> bool:
+    """Whether a classical system answered what `who` answered."""
+    return f"{who}{recipe.CLASSICAL}" in result.get("further", {})
 
 
 def _reached(value: float | None, target: float, better: str | None) -> str:

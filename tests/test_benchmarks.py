@@ -193,7 +193,23 @@ def test_what_stands_beside_the_four_numbers_is_on_the_page(kept):
     write("lens-ground", further={"with real sky": {"accuracy": estimate(0.89, 0.87, 0.91)}},
           further_paired={"with real sky": held})  # fmt: skip
     page = _tables._page(_tables.load(folder), {})
-    assert "| with real sky | accuracy | 0.890 [0.870, 0.910] | *ahead*: 0.040 [0.020, 0.060] |" in page
+    assert "| with real sky | accuracy | 0.890 [0.870, 0.910] | ours | *ahead*: 0.040 [0.020, 0.060] |" in page
+
+
+def test_what_a_classical_system_stands_beside_is_in_the_table(kept):
+    folder, write = kept
+    held = {"accuracy": {"estimate": estimate(0.04, 0.02, 0.06), "verdict": "ahead", "first": 0.89, "second": 0.85}}
+    both = {"5-fold": {"accuracy": estimate(0.89, 0.87, 0.91)},
+            "5-fold, classical": {"accuracy": estimate(0.85, 0.83, 0.87)}}  # fmt: skip
+    write("lens-ground", further=both, further_paired={"5-fold": held})
+    known = _tables.load(folder)
+    row = next(line for line in _tables.recipes_table(known) if "accuracy, 5-fold" in line)
+    assert row.startswith(
+        "|  | accuracy, 5-fold | - | 0.850 [0.830, 0.870] | 0.890 [0.870, 0.910] | - | *ahead*: 0.040 ["
+    )
+    page = _tables._page(known, {})
+    assert "| 5-fold | accuracy | 0.890 [0.870, 0.910] | 5-fold, classical | *ahead*: 0.040 [0.020, 0.060] |" in page
+    assert "| 5-fold, classical | accuracy | 0.850 [0.830, 0.870] | - | - |" in page
 
 
 def test_a_readme_without_its_marks_is_refused(tmp_path):

@@ -34,6 +34,7 @@ from deepsky.training import train
 __all__ = ["SIZES", "Measure", "Published", "Recipe", "Result", "cache", "code_of", "data", "demo", "find", "fitted",
            "key", "recorded", "run"]  # fmt: skip
 SIZES = ("tiny", "quick", "full")
+CLASSICAL = ", classical"  # after a name in `Recipe.further`: what the one of that name is held against
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,8 @@ class Recipe:
     folds : that are predicted. Measures see the test fold only; `scores` may calibrate on the others.
     limit : (test fold, size) -> what physics or statistics allows, by measure.
     further : by name, what is measured beside the four numbers: (our model, judged survey, size, folder) -> answers and
-        the survey whose test fold they are of, which need not be the judged one.
+        the survey whose test fold they are of, which need not be the judged one. On the judged one it is held against
+        our model, elsewhere against what is called "NAME, classical", if there is such.
     group : column of the index whose equal values are resampled together.
     sources : names of the modules below deepsky whose text, with this recipe's own, decides whether a result holds.
     """
@@ -192,7 +194,9 @@ def run(
             further = {who: measure(model, judged, size, folder) for who, measure in recipe.further.items()}
     result = _result(recipe, size, truth, groups, classical, scores, limit)
     for who, (answers, whose) in further.items():
-        _beside(recipe, result, who, answers, whose, None if whose is not judged else scores[0])
+        rival = further.get(f"{who}{CLASSICAL}")
+        held = scores[0] if whose is judged else None if rival is None else _test_scores(recipe, rival[0], whose)
+        _beside(recipe, result, who, answers, whose, held)
     result.provenance.update(  # type: ignore[attr-defined]
         key=key(recipe, name),
         command=f"deepsky run {recipe.name}" + ("" if size == "full" else f" --{size}"),
@@ -219,6 +223,10 @@ def _aligned(recipe: Recipe, catalogue: Catalogue, judged: Survey, test: Survey)
     """Scores in the order of the test fold."""
     where = {name: i for i, name in enumerate(catalogue.column("id"))}
     return recipe.scores(catalogue, judged)[[where[name] for name in test.id]]
+
+
+def _test_scores(recipe: Recipe, catalogue: Catalogue, judged: Survey) -> np.ndarray:
+    return _aligned(recipe, catalogue, judged, judged.fold("test"))
 
 
 def _result(
@@ -252,15 +260,15 @@ def _result(
 
 
 def _beside(
-    recipe: Recipe, result: Result, who: str, answers: Catalogue, whose: Survey, ours: np.ndarray | None
+    recipe: Recipe, result: Result, who: str, answers: Catalogue, whose: Survey, held: np.ndarray | None
 ) -> None:
-    """Add what stands beside the four numbers; against `ours` where that answers the same objects."""
+    """Add what stands beside the four numbers; against the scores `held` of the same objects, where there are some."""
     test = whose.fold("test")
-    scores, truth, groups = _aligned(recipe, answers, whose, test), recipe.truth(test), test.column(recipe.group)
+    scores, truth, groups = _test_scores(recipe, answers, whose), recipe.truth(test), test.column(recipe.group)
     measures = [m for m in recipe.measures if m.applies(truth)]
     result.further[who] = {m.name: m.of(scores, truth, groups) for m in measures}  # type: ignore[index]
-    if ours is not None:
-        paired = {m.name: m.paired(scores, ours, truth, groups) for m in measures}
+    if held is not None:
+        paired = {m.name: m.paired(scores, held, truth, groups) for m in measures}
         result.further_paired[who] = paired  # type: ignore[index]
 
 

@@ -62,7 +62,8 @@ class Result:
 
     Attributes
     ----------
-    further : by whom and measure, what stands beside the four; `further_paired` against ours, on the same objects.
+    further : by whom and measure, what stands beside the four; `further_paired` against ours, on the same objects, or
+        against the "NAME, classical" that answered them.
     """
 
     recipe: str

@@ -156,6 +156,10 @@ def at_home(model, judged, size, folder):
     home = Survey.load(judged.path.parent / "here")
     return predict(model, home.fold("test"), quiet=True), home
 
+def constant_at_home(model, judged, size, folder):
+    home = Survey.load(judged.path.parent / "here")
+    return predict(training.train(TASK, home, network="constant"), home.fold("test")), home
+
 def again(model, judged, size, folder):
     return predict(model, judged, quiet=True), judged
 
@@ -164,7 +168,7 @@ RECIPE = Recipe(
     training={s: {"network": "mlp", "settings": {"hidden": (8,)}, "steps": 30, "baseline": None} for s in ("tiny",)},
     measures=(AUROC,), scores=lambda c, s: c.column("p_round"), truth=lambda s: (s.column("shape") == "round") * 1,
     classical=classical, classical_name="none", limit=lambda s, size: {}, limit_name="none",
-    further={"at home": at_home, "again": again},
+    further={"at home": at_home, "at home, classical": constant_at_home, "again": again},
 )
 '''
 
@@ -178,7 +182,10 @@ def test_what_is_judged_may_be_another_survey_than_what_is_learnt(tmp_path):
     assert "valid" in report["checks"]["looks like the training sample"]["words"]
     again, home = result.further["again"]["AUROC"], result.further["at home"]["AUROC"]
     assert again.value == result.ours["AUROC"].value and home.n > again.n
-    assert result.further_paired["again"]["AUROC"].verdict == "equal" and "at home" not in result.further_paired
+    assert result.further_paired["again"]["AUROC"].verdict == "equal"
+    against = result.further_paired["at home"]["AUROC"]  # the constant of the same objects, not our answers elsewhere
+    assert against.estimate.value == pytest.approx(home.value - 0.5) and against.estimate.n == home.n
+    assert "at home, classical" not in result.further_paired
     kept = json.loads((tmp_path / "run" / "result.json").read_text())
     assert kept["further"]["at home"]["AUROC"]["value"] == home.value and "at home: AUROC" in str(result)
 
