@@ -376,7 +376,7 @@ def test_a_reader_that_has_seen_enough_is_no_error():
 
 # -- words ------------------------------------------------------------------------------------------------------------
 def test_words_are_literals_where_they_can_be_and_text_elsewhere():
-    found = words(["a=3", "b=0.5", "c=None", "d=(1, 2)", "e=dihedral,shift=1", "f=True", "g=", "h-i=x y"])
+    found = words(["a=3", "b=0.5", "c=None", "d=(1, 2)", "e=dihedral,shift=1", "f=True", "g=", "h-i=x y", "j=E,S0, S"])
     assert found == {
         "a": 3,
         "b": 0.5,
@@ -386,6 +386,7 @@ def test_words_are_literals_where_they_can_be_and_text_elsewhere():
         "f": True,
         "g": "",
         "h_i": "x y",
+        "j": ("E", "S0", "S"),
     }
     assert shares(["strong-lens=0.01", "a=b=0.2"]) == {"strong-lens": 0.01, "a=b": 0.2} and shares([]) is None
     with pytest.raises(InputError, match="no such argument") as error:

@@ -79,9 +79,9 @@ def literal(text: str) -> Any:
 
 
 def words(given: list[str] | None) -> dict[str, Any]:
-    """``key=value`` words with any keys; what has commas is several values."""
+    """``key=value`` words with any keys; names with commas between them are several values."""
     found = more(given, words, ANY)
-    return {k: names(v) if isinstance(v, str) and "," in v else v for k, v in found.items()}
+    return {k: names(v) if isinstance(v, str) and "," in v and "=" not in v else v for k, v in found.items()}
 
 
 def shares(given: list[str] | None) -> dict[str, float] | None:
