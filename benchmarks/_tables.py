@@ -100,42 +100,31 @@ def _lines(name: str, result: Result | None) -> Iterable[tuple[str, ...]]:
     here = recipe.find(name)
     published = {p.measure: vars(p) for p in here.published} if result is None else result["published"]
     figures = [m.name for m in here.measures] if result is None else list(result["ours"])
-    kind = "**real**" if here.real else "simulation"
+    kind = "**real**" if (here.real if result is None else result["real"]) else "simulation"
     first = f"`{name}`{STALE if result and _stale(name, result) else ''}"
     for number, figure in enumerate(figures):
         head = (first if number == 0 else "", figure, _published(published.get(figure)))
         if result is None:
             yield (*head, *[NOT_MEASURED] * 4, kind)
             continue
-        ours, paired = result["ours"][figure], result["paired"].get(figure)
+        ours = result["ours"][figure]
         yield (
             *head,
             _estimate(result["classical"].get(figure)),
             _estimate(ours) + _seeds(result["seeds"].get(figure, ())),
             _estimate(result["limit"].get(figure)),
-            "-" if paired is None else f"*{paired['verdict']}*: {_estimate(paired['estimate'])}",
-            f"{'**real**' if result['real'] else 'simulation'}, n = {ours['n']:,}",
+            _verdict(result["paired"].get(figure)),
+            f"{kind}, n = {ours['n']:,}",
         )
     for who in result.get("further", {}) if result else ():
         if _rivalled(result, who):
-            yield from _rivals(result, who)
-
-
-def _rivals(result: Result, who: str) -> Iterable[tuple[str, ...]]:
-    """Further figures of ours that a classical system stands beside: as good as the four numbers."""
-    paired = result.get("further_paired", {}).get(who, {})
-    for figure, ours in result["further"][who].items():
-        held = paired.get(figure)
-        yield (
-            "",
-            f"{figure}, {who}",
-            "-",
-            _estimate(result["further"][f"{who}{recipe.CLASSICAL}"].get(figure)),
-            _estimate(ours),
-            "-",
-            "-" if held is None else f"*{held['verdict']}*: {_estimate(held['estimate'])}",
-            f"{'**real**' if result['real'] else 'simulation'}, n = {ours['n']:,}",
-        )
+            classical, paired = (
+                result["further"][f"{who}{recipe.CLASSICAL}"],
+                result.get("further_paired", {}).get(who, {}),
+            )
+            for figure, ours in result["further"][who].items():
+                cells = (_estimate(classical.get(figure)), _estimate(ours), "-", _verdict(paired.get(figure)))
+                yield ("", f"{figure}, {who}", "-", *cells, f"{kind}, n = {ours['n']:,}")
 
 
 def _published(given: Mapping[str, Any] | None) -> str:
@@ -146,6 +135,10 @@ def _published(given: Mapping[str, Any] | None) -> str:
 
 def _estimate(given: Mapping[str, Any] | None) -> str:
     return "-" if given is None else str(Estimate.from_json(given))
+
+
+def _verdict(paired: Mapping[str, Any] | None) -> str:
+    return "-" if paired is None else f"*{paired['verdict']}*: {_estimate(paired['estimate'])}"
 
 
 def _seeds(values: Sequence[float]) -> str:
@@ -195,9 +188,8 @@ def _further(result: Result) -> list[str]:
         paired = result.get("further_paired", {}).get(who, {})
         for figure, estimate in figures.items():
             held = paired.get(figure)
-            told = "-" if held is None else f"*{held['verdict']}*: {_estimate(held['estimate'])}"
             against = "-" if held is None else f"{who}{recipe.CLASSICAL}" if _rivalled(result, who) else "ours"
-            lines.append((who, figure, _estimate(estimate), against, told))
+            lines.append((who, figure, _estimate(estimate), against, _verdict(held)))
     return [*_markdown(("beside it", "figure", "value", "against", ""), lines), ""] if lines else []
 
 

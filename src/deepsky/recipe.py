@@ -178,7 +178,7 @@ def run(
     # frozen before the first network is trained: nothing about ours can leak into what it is held against
     judged = there.select(np.isin(there.column("fold").astype(str), recipe.folds), " + ".join(recipe.folds))
     beside = recipe.classical(judged, size)
-    classical = _aligned(recipe, beside, judged, test)
+    classical = _aligned(recipe, beside, judged)
     limit = dict(recipe.limit(test, size))
     scores, seconds = [], []
     further: dict[str, tuple[Catalogue, Survey]] = {}
@@ -188,14 +188,16 @@ def run(
         seconds.append(round(float(model.history[-1]["seconds"]), 1))  # of a model that was found finished, too
         target = folder / ("catalogue" if seed == seeds[0] else f"catalogue-{seed}")
         catalogue = predict(model, judged, to=target, quiet=True)
-        scores.append(_aligned(recipe, catalogue, judged, test))
+        scores.append(_aligned(recipe, catalogue, judged))
         if seed == seeds[0]:
             evaluate(model, test, to=folder, by=recipe.by, catalogue=catalogue, classical=beside)
             further = {who: measure(model, judged, size, folder) for who, measure in recipe.further.items()}
     result = _result(recipe, size, truth, groups, classical, scores, limit)
     for who, (answers, whose) in further.items():
         rival = further.get(f"{who}{CLASSICAL}")
-        held = scores[0] if whose is judged else None if rival is None else _test_scores(recipe, rival[0], whose)
+        held = scores[0] if whose is judged else None
+        if held is None and rival is not None:
+            held = _aligned(recipe, rival[0], whose)
         _beside(recipe, result, who, answers, whose, held)
     result.provenance.update(  # type: ignore[attr-defined]
         key=key(recipe, name),
@@ -219,14 +221,10 @@ def fitted(recipe: Recipe, survey: Survey, place: Path, seed: int, size: str, *,
     return train(recipe.task, survey, to=place, seed=seed, quiet=quiet, **recipe.training[size])
 
 
-def _aligned(recipe: Recipe, catalogue: Catalogue, judged: Survey, test: Survey) -> np.ndarray:
-    """Scores in the order of the test fold."""
+def _aligned(recipe: Recipe, catalogue: Catalogue, judged: Survey) -> np.ndarray:
+    """Scores of the test fold of `judged`, in its order."""
     where = {name: i for i, name in enumerate(catalogue.column("id"))}
-    return recipe.scores(catalogue, judged)[[where[name] for name in test.id]]
-
-
-def _test_scores(recipe: Recipe, catalogue: Catalogue, judged: Survey) -> np.ndarray:
-    return _aligned(recipe, catalogue, judged, judged.fold("test"))
+    return recipe.scores(catalogue, judged)[[where[name] for name in judged.fold("test").id]]
 
 
 def _result(
@@ -264,7 +262,7 @@ def _beside(
 ) -> None:
     """Add what stands beside the four numbers; against the scores `held` of the same objects, where there are some."""
     test = whose.fold("test")
-    scores, truth, groups = _test_scores(recipe, answers, whose), recipe.truth(test), test.column(recipe.group)
+    scores, truth, groups = _aligned(recipe, answers, whose), recipe.truth(test), test.column(recipe.group)
     measures = [m for m in recipe.measures if m.applies(truth)]
     result.further[who] = {m.name: m.of(scores, truth, groups) for m in measures}  # type: ignore[index]
     if held is not None:

@@ -13,10 +13,10 @@ import pyarrow as pa
 
 from deepsky.errors import InputError
 from deepsky.surveys._held import Held
-from deepsky.surveys._layout import joined_splits
+from deepsky.surveys._layout import IMAGES, joined_splits
 from deepsky.tables import as_table
 
-PICTURES = ("images", "image", "cutouts", "stamps", "imgs", "img", "pixels")
+PICTURES = tuple(n for n in IMAGES if n not in {"flux", "data", "x"})  # those may be features as well
 MOST = 4096  # features of one array
 SMALLEST = 8  # pixels of a side
 
