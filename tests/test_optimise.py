@@ -129,7 +129,7 @@ def test_the_average_is_that_of_its_recurrence_and_counts_are_copied():
         with torch.no_grad():
             made[4].weight.copy_(torch.from_numpy(g.normal(size=(2, 12))))
             made[1].num_batches_tracked += 1
-        optimise.average(moving, made, 0.9, step)
+        optimise.average(moving, made.state_dict(), 0.9, step)
         decay = min(0.9, (1 + step) / (10 + step))
         expected = decay * expected + (1 - decay) * made[4].weight.detach().double().numpy()
     np.testing.assert_allclose(moving["4.weight"], expected, rtol=1e-4, atol=1e-5)
@@ -140,7 +140,7 @@ def test_the_average_of_what_does_not_move_is_that():
     made = network()
     moving = {n: v.clone() for n, v in made.state_dict().items()}
     for step in range(5):
-        optimise.average(moving, made, 0.99, step)
+        optimise.average(moving, made.state_dict(), 0.99, step)
     assert all(torch.equal(v, moving[n]) for n, v in made.state_dict().items())
 
 
@@ -155,7 +155,7 @@ def test_averaged_weights_are_less_noisy_than_the_last_ones():
         for step in range(120):
             made.weight.grad = made.weight.detach() + torch.randn(1, 1, generator=g)
             o.step()
-            optimise.average(moving, made, 0.95, step)
+            optimise.average(moving, made.state_dict(), 0.95, step)
         last.append(made.weight.item())
         mean.append(moving["weight"].item())
     assert np.std(mean) < 0.75 * np.std(last) and abs(np.mean(mean)) < 4 * np.std(mean) / math.sqrt(40)

@@ -66,11 +66,11 @@ class Unbalanced(nn.Module):
 
     def __init__(self, family: nn.Module, task: Classify) -> None:
         super().__init__()
-        self.family, prior = family, torch.tensor(task.prior).clamp(1e-6, 1 - 1e-6)
+        self.family, prior = family, torch.tensor(task.shares or task.prior).clamp(1e-6, 1 - 1e-6)
         self.register_buffer("shift", torch.logit(prior) if task.multilabel else torch.log(prior))
 
     def forward(self, features: Tensor) -> Tensor:
-        """(n, classes) logits."""
+        """(n, classes or subclasses) logits."""
         found: Tensor = self.family(features) + self.get_buffer("shift")
         return found
 
@@ -113,10 +113,12 @@ def fit(
     noise: Any = "unknown" if schema.noise == "unknown" else "measured"
     rows, truth = [], []
     for i in range(0, len(train), 512):
-        sample = train.gather(slice(i, i + 512), truth=task.targets)
+        sample = train.gather(slice(i, i + 512), truth=task.reads)
         flux, ivar = Pick(observation)(sample)
         rows.append(baselines.extract(features, flux.float(), ivar.float(), noise))
-        truth.append(_measured(task, sample) if isinstance(task, Regress) else cast(Classify, task).soft(sample.truth))
+        truth.append(
+            _measured(task, sample) if isinstance(task, Regress) else cast(Classify, task).leaves(sample.truth)
+        )
     kind: Any = (
         "values" if isinstance(task, Regress) else "multilabel" if cast(Classify, task).multilabel else "classes"
     )

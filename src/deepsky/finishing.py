@@ -62,7 +62,7 @@ def finish(
     level: float,
 ) -> Model:
     """A calibrated model from trained weights, saved where a folder is given."""
-    some = folds["train"].gather(plan.few(folds["train"], 2048), truth=task.targets)
+    some = folds["train"].gather(plan.few(folds["train"], 2048), truth=task.reads)
     contract = Contract.of(folds["train"], observation, some, run.dtype)
     model = Model(task, module, described, contract, history=tuple(history))
     fitted, words = calibrated(model, folds, level)
@@ -95,7 +95,7 @@ def train_classical(
 ) -> Model:
     """A model whose network is a classical family, fitted on the same training truth; `run` is noted beside it."""
     module, described = classical.fit(task, folds["train"], observation, name, settings, seed)
-    some = folds["train"].gather(plan.few(folds["train"], 2048), truth=task.targets)
+    some = folds["train"].gather(plan.few(folds["train"], 2048), truth=task.reads)
     model = Model(task, module, described, Contract.of(folds["train"], observation, some, "float32"))
     fitted, words = calibrated(model, folds, level)
     provenance = _provenance(folds, {"seed": seed}, words)
@@ -137,7 +137,7 @@ def run_over(model: Model, survey: Survey, most: int = 20_000, batch: int = 256)
     at = plan.spread(len(survey), most)
     outputs, features, truths = [], [], []
     for i in range(0, len(at), batch):
-        sample = survey.gather(at[i : i + batch], truth=model.task.targets)
+        sample = survey.gather(at[i : i + batch], truth=model.task.reads)
         out, seen = model.outputs(sample)
         outputs.append(out)
         features.append(seen)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -68,11 +68,15 @@ def penalty(parameters: Iterable[nn.Parameter], l1: float, l2: float) -> Tensor 
 
 
 @torch.no_grad()
-def average(moving: dict[str, Tensor], module: nn.Module, decay: float, step: int) -> None:
-    """Move the average of weights in place; the decay grows with the step, so that early weights are forgotten."""
+def average(moving: Mapping[str, Tensor], live: Mapping[str, Tensor], decay: float, step: int) -> None:
+    """Move the average of weights in place; the decay grows with the step, so that early weights are forgotten.
+
+    Parameters
+    ----------
+    moving, live : the averages, and the tensors of the module itself, as its ``state_dict`` names them.
+    """
     weight = min(decay, (1 + step) / (10 + step))
-    for name, value in module.state_dict().items():
-        if value.is_floating_point():
-            moving[name].lerp_(value, 1 - weight)
-        else:
-            moving[name].copy_(value)
+    floats = [n for n, v in live.items() if v.is_floating_point()]
+    torch._foreach_lerp_([moving[n] for n in floats], [live[n] for n in floats], 1 - weight)
+    for name in live.keys() - floats:
+        moving[name].copy_(live[name])

@@ -54,6 +54,6 @@ class Order:
             self.epoch, self.at = epoch, self.permutation(epoch)
         # which objects is random, their order in the batch means nothing: sorted, each tile is read in one go
         at = np.sort(self.at[number * self.batch_size : (number + 1) * self.batch_size])
-        plain = self.task.declared(self.survey.gather(at, truth=self.task.targets))
+        plain = self.task.declared(self.survey.gather(at, truth=self.task.reads))
         sample: Sample = augment(plain, seed=self.seed, epoch=epoch)
         return sample

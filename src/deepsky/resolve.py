@@ -65,10 +65,10 @@ def augmentation(words: str, train: Survey, observation: str, task: Task) -> str
         return ""
     if words == "auto":
         # a target without a declared behaviour under rotation forbids it
-        truths = task.declared(train.gather(np.arange(1), truth=task.targets, observations=())).truth
+        truths = task.declared(train.gather(np.arange(1), truth=task.reads, observations=())).truth
         return "" if any(t.moves == "fixed" for t in truths.values()) else "dihedral"
     # once on a real object: a target that forbids it, a missing PSF or pixel scale shows only then
-    Augmentation.parse(words)(task.declared(train.gather(np.arange(1), truth=task.targets)), seed=0, epoch=0)
+    Augmentation.parse(words)(task.declared(train.gather(np.arange(1), truth=task.reads)), seed=0, epoch=0)
     return words
 
 
@@ -88,7 +88,7 @@ def labelled(folds: dict[str, Survey], task: Task) -> dict[str, Survey]:
         return folds
     found = {}
     for name, survey in folds.items():
-        has = task.labelled(survey.gather(slice(None), truth=task.targets, observations=())).numpy()
+        has = task.labelled(survey.gather(slice(None), truth=task.reads, observations=())).numpy()
         if not has.any() and name == "calib":  # then the validation fold serves alone
             continue
         if not has.any():

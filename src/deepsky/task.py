@@ -86,6 +86,11 @@ class Task(ABC):
     name: ClassVar[str]
     targets: tuple[str, ...] = field(default=())
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The columns that training reads: the targets, and what else a loss looks at."""
+        return self.targets
+
     # -- what is learnt from the training fold before the first step --------------------------------------
     @abstractmethod
     def bind(self, survey: Survey) -> Self:

@@ -141,7 +141,7 @@ def train(
         augment=resolve.augmentation(augment, folds["train"], observation, task),
     )
     described = Network(network, settings or {}) if isinstance(network, str) else resolve.user_module(network)
-    some = folds["train"].gather(plan.few(folds["train"], 4096, chosen.batch), truth=task.targets)
+    some = folds["train"].gather(plan.few(folds["train"], 4096, chosen.batch), truth=task.reads)
     fitted = normalise.fit([some], observation, stretch, channels)
     _seed(stable_uint(seed, "build"))
     size = tuple(some.observation(observation).flux.shape[2:])
@@ -250,6 +250,7 @@ def _loop(
             o.load_state_dict(saved)
         state = held["state"]
     train, valid = folds["train"], folds["valid"].select(plan.spread(len(folds["valid"]), 5000), "validation")
+    live = module.state_dict()  # the module's own tensors: every later change is made in place
     augment = Augmentation.parse(run.settings["augment"])
     order = Order(train, chosen, task)
     warm = round(chosen.warmup * run.steps)
@@ -270,7 +271,7 @@ def _loop(
                     g = torch.Generator(fabric.device).manual_seed(seed)
                     losses.append(_update(kind, o, module, sample, g, fabric, chosen, step))
             if chosen.ema:
-                optimise.average(moving, module, chosen.ema, step)
+                optimise.average(moving, live, chosen.ema, step)
             state["step"] = step + 1
             progress.update(state["step"], len(sample), loss=losses[-1])
             if state["step"] % run.every == 0 or state["step"] == run.steps:
@@ -347,7 +348,7 @@ def _look(task: Task, module: nn.Module, weights: Mapping[str, Tensor], valid: S
     module.eval()
     scores, counts = [], []
     for i in range(0, len(valid), 256):
-        sample = valid.gather(slice(i, i + 256), truth=task.targets).to(fabric.device)
+        sample = valid.gather(slice(i, i + 256), truth=task.reads).to(fabric.device)
         with fabric.autocast():
             outputs = module(sample)
         scores.append(task.score(cast(nn.Module, module.head), outputs, sample))

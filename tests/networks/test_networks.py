@@ -35,6 +35,24 @@ def test_plain_resnet_is_not_invariant() -> None:
         assert (network(x.flip(3)) - network(x)).abs().max() > 1e-3
 
 
+def test_dihedral_averages_at_prediction_alone_and_over_turns_alone() -> None:
+    torch.manual_seed(0)
+    plain = dihedral.build(2, (32, 32), average="prediction", flips=False)
+    x = torch.randn(3, 2, 32, 32)
+    views = [torch.rot90(x, turns, (2, 3)) for turns in range(4)]
+    with torch.no_grad():
+        one, mean = plain.eval().network(x), plain(x)
+        torch.testing.assert_close(mean, torch.stack([plain.network(v) for v in views]).mean(0))
+        for view in views:
+            torch.testing.assert_close(plain(view), mean)
+        assert not torch.allclose(plain(x.flip(3)), mean, atol=1e-3) and not torch.allclose(one, mean, atol=1e-3)
+        plain.network.eval()
+        plain.training = True
+        torch.testing.assert_close(plain(x), one)
+    with pytest.raises(InputError, match="unknown average"):
+        dihedral.build(2, (32, 32), average="never")
+
+
 def test_dihedral_takes_any_network_by_name() -> None:
     network = dihedral.build(2, (32, 32), variant="convnet:alexnet", settings={"width": 8})
     assert isinstance(network, dihedral.Dihedral)

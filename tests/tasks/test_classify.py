@@ -12,6 +12,8 @@ from torch.nn import functional as F
 
 from deepsky import store, tasks
 from deepsky.errors import InputError
+from deepsky.inference import predict
+from deepsky.model import load
 from deepsky.sample import Truth
 from deepsky.schema import Column
 from deepsky.tasks.classify import _word
@@ -331,6 +333,76 @@ def test_edges_that_cut_nothing_are_refused(survey):
         CLASSIFY("shape", edges=(1.0,)).bind(survey)
     with pytest.raises(InputError, match="one more class than edges"):
         CLASSIFY("v", edges=(1.0,), classes=("a", "b", "c")).bind(here)
+
+
+# -- subclasses -------------------------------------------------------------------------------------------------------
+PARTED = {"subclasses": "kind", "kinds": ("x1", "x2", "y1"), "parents": (0, 0, 1), "shares": (0.1, 0.3, 0.6)}
+
+
+def parted(survey):
+    """Long blobs in two kinds by their angle, the kind of every tenth blob unknown; round ones in one."""
+    shape, e = survey.column("shape").astype(str), survey.truth("e").value.numpy()
+    kind = np.where(shape == "long", np.where(e[:, 0] > 0, "flat", "steep"), "circle").astype(object)
+    kind[::10] = None
+    return labelled(survey, kind=kind)
+
+
+def test_the_loss_of_subclasses_is_their_cross_entropy_and_an_unknown_one_is_shared_out():
+    task = bound((0.4, 0.6), **PARTED)
+    truth = codes([0, 1, 0, -1], "ab") | {"kind": Truth(torch.tensor([1, 2, -1, 0]), classes=("x1", "x2", "y1"))}
+    log_q = F.log_softmax(LOGITS, -1)
+    expected = [-log_q[0, 1], -log_q[1, 2], -(0.25 * log_q[2, 0] + 0.75 * log_q[2, 1]), 0.0]
+    assert loss(task, LOGITS, truth).tolist() == pytest.approx([float(v) for v in expected])
+    balanced = loss(replace(task, weights="balanced"), LOGITS, truth)
+    shifted = F.log_softmax(LOGITS - torch.log(torch.tensor([0.4, 0.4, 0.6])), -1)
+    assert float(balanced[0]) == pytest.approx(float(-shifted[0, 1]) / (2 * 0.4))
+
+
+def test_the_probability_of_a_class_is_the_sum_over_its_subclasses():
+    task = bound((0.4, 0.6), **PARTED)
+    q = torch.softmax(LOGITS, -1)
+    columns = task.answer(nn.Identity(), LOGITS, {}, np.zeros(4, np.uint64))
+    assert set(columns) == {"p_a", "p_b", "class"}
+    np.testing.assert_allclose(columns["p_a"], q[:, 0] + q[:, 1], rtol=1e-6)
+    assert task.distribution(LOGITS).probs[:, 1].tolist() == pytest.approx(q[:, 2].tolist())
+    assert task.head(7)(torch.zeros(1, 7)).shape == (1, 3)
+
+
+def test_subclasses_are_learnt_from_the_training_fold_and_only_there(survey, tmp_path):
+    here = parted(survey)
+    made = train(CLASSIFY("shape", subclasses="kind"), here, network="convnet", steps=30, to=tmp_path / "model",
+                 quiet=True)  # fmt: skip
+    assert made.task.kinds == ("flat", "steep", "circle") and made.task.parents == (0, 0, 1)
+    assert sum(made.task.shares) == pytest.approx(1, abs=1e-6) and made.baseline is not None
+    found = predict(load(tmp_path / "model"), survey.fold("test"), quiet=True)  # which knows nothing of kinds
+    assert {"p_long", "p_round", "class", "in_set_long"} <= set(found.table.column_names)
+    assert "p_flat" not in found.table.column_names
+    both = found.column("p_long") + found.column("p_round")
+    np.testing.assert_allclose(both, 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("weights", ["none", "balanced"])
+def test_a_classical_family_learns_subclasses_too(survey, weights):
+    here = parted(survey)
+    task = CLASSIFY("shape", subclasses="kind", weights=weights)
+    model = train(task, here, network="logistic", quiet=True)
+    sample = here.fold("test").gather(slice(None))
+    p = model.task.distribution(model.outputs(sample)[0]).probs
+    truth = model.task.truth(sample.truth)
+    assert p.shape[1] == 2 and (p.argmax(1).numpy() == truth).mean() > 0.8
+
+
+def test_a_class_that_nothing_parts_is_its_own_subclass_and_a_shared_one_is_refused(survey):
+    kind = np.where(survey.column("shape").astype(str) == "long", "flat", None).astype(object)
+    task = CLASSIFY("shape", subclasses="kind").bind(labelled(survey, kind=kind))
+    assert task.kinds == ("flat", "round, all") and task.parents == (0, 1)
+    assert task.shares == pytest.approx(task.prior)
+    with pytest.raises(InputError, match="belongs to two classes"):
+        CLASSIFY("shape", subclasses="kind").bind(labelled(survey, kind=np.array(["one"] * 240, dtype=object)))
+    with pytest.raises(InputError, match="nothing"):
+        CLASSIFY("shape", subclasses="nothing").bind(survey)
+    with pytest.raises(InputError, match="of one column"):
+        CLASSIFY(("a", "b"), subclasses="kind")
 
 
 # -- columns of numbers -----------------------------------------------------------------------------------------------

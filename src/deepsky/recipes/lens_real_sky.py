@@ -252,7 +252,7 @@ RECIPE = Recipe(
     training={
         "tiny": {"network": "resnet", "steps": 60, "baseline": None},
         "quick": {"network": "resnet", "steps": 400, "channels": "detail", "baseline": None},
-        "full": {"network": "resnet", "steps": 2_000, "channels": "detail", "baseline": None},
+        "full": {**_lenses.TURNED, "steps": 2_000, "channels": "detail", "baseline": None},
     },
     measures=MEASURES,
     scores=_lenses.scores,

@@ -38,7 +38,11 @@ class Classify(Task):
     smoothing : label smoothing in [0, 1).
     edges : rising numbers at which a numeric column is cut into classes: below the first, between, above the last; a
         value on an edge belongs above it. `classes` may name them.
+    subclasses : a column that parts the classes further, e.g. what every confuser in a simulation is. The network
+        learns to tell these apart and answers for the classes, whose probability is the sum over their subclasses;
+        objects without a subclass teach their class. Only training needs the column.
     classes, prior : learnt from the training fold: names, and the share of each.
+    kinds, parents, shares : likewise of the subclasses: names, the number of the class of each, and the share of each.
 
     Notes
     -----
@@ -53,9 +57,13 @@ class Classify(Task):
     weights: str = "none"
     smoothing: float = 0.0
     edges: tuple[float, ...] | float = ()
+    subclasses: str = ""
     evenly: bool = False
     classes: tuple[str, ...] = ()
     prior: tuple[float, ...] = ()
+    kinds: tuple[str, ...] = ()
+    parents: tuple[int, ...] = ()
+    shares: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if isinstance(self.targets, str):
@@ -70,6 +78,14 @@ class Classify(Task):
             raise InputError("several labels at once need several columns, one a class", found=self.targets)
         if self.edges and len(self.targets) > 1:
             raise InputError("edges cut one column", found=self.targets)
+        if self.subclasses and len(self.targets) > 1:
+            raise InputError("subclasses part the classes of one column", found=self.targets)
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The targets, and the column of subclasses; see `Task.reads`."""
+        assert isinstance(self.targets, tuple)
+        return (*self.targets, self.subclasses) if self.subclasses else self.targets
 
     # -- binding ------------------------------------------------------------------------------------------
     def bind(self, survey: Survey) -> Self:
@@ -85,9 +101,25 @@ class Classify(Task):
             bound = self._cut(survey, truths[self.targets[0]])
         else:
             bound = replace(self, classes=self._named(survey, truths[self.targets[0]]))
-        soft = bound.soft(truths)
-        share = torch.nanmean(soft, 0)
-        return replace(bound, prior=tuple(round(float(s), 8) for s in share))
+        bound = replace(bound, prior=_shares(bound.soft(truths)))
+        return bound._parted(survey, truths) if self.subclasses else bound
+
+    def _parted(self, survey: Survey, truths: Mapping[str, Truth]) -> Self:
+        """Learn the subclasses, the class of each, and their shares."""
+        codes = self._codes(truths[self.targets[0]]).numpy()
+        words = [_word(v) for v in survey.column(self.subclasses)]
+        belongs: dict[str, int] = {}
+        for word, code in zip(words, codes.tolist(), strict=True):
+            if word and code >= 0 and belongs.setdefault(word, code) != code:
+                raise InputError("a subclass that belongs to two classes", file=survey.path, keyword=self.subclasses,
+                                 found=f"{word!r} in {self.classes[belongs[word]]!r} and in {self.classes[code]!r}",
+                                 fix="name a column that parts the classes, or leave subclasses out")  # fmt: skip
+        # a class that nothing parts has itself as its only subclass
+        belongs |= {f"{c}, all": i for i, c in enumerate(self.classes) if i not in belongs.values()}
+        kinds = sorted(belongs, key=lambda k: (belongs[k], _natural(k)))
+        parted = replace(self, kinds=tuple(kinds), parents=tuple(belongs[k] for k in kinds))
+        known = {**truths, self.subclasses: survey.truth(self.subclasses)}
+        return replace(parted, shares=_shares(parted.leaves(known)))
 
     def _check_share(self, name: str, truth: Truth, survey: Survey) -> None:
         value = truth.value.double()
@@ -160,8 +192,16 @@ class Classify(Task):
         return bound
 
     def head(self, features: int) -> nn.Module:
-        """A linear layer to the logits."""
-        return nn.Linear(features, len(self.classes))
+        """A linear layer to the logits of the subclasses, or of the classes where nothing parts them."""
+        return nn.Linear(features, len(self.kinds or self.classes))
+
+    def logits(self, outputs: Tensor) -> Tensor:
+        """(n, classes) from the head's outputs: of a class, the logarithm of the sum over its subclasses."""
+        if not self.parents:
+            return outputs
+        parents = torch.tensor(self.parents, device=outputs.device)
+        each = [torch.logsumexp(outputs[:, parents == c], -1) for c in range(len(self.classes))]
+        return torch.stack(each, -1)
 
     # -- truth --------------------------------------------------------------------------------------------
     def soft(self, truths: Mapping[str, Truth]) -> Tensor:
@@ -170,22 +210,28 @@ class Classify(Task):
             given = torch.stack([truths[t].value.float() for t in self.targets], dim=-1)
             return given if self.multilabel else given / given.sum(-1, keepdim=True)  # 0 / 0: no vote, no label
         truth = truths[self.targets[0]]
-        codes = self._codes(truth)
-        soft = F.one_hot(codes.clamp(min=0), len(self.classes)).float()
-        return torch.where((codes >= 0)[:, None], soft, torch.nan)
+        return _one_hot(self._codes(truth), len(self.classes))
+
+    def leaves(self, truths: Mapping[str, Truth]) -> Tensor:
+        """(n, outputs) target weights of what the head tells apart: of the subclasses, where these are known; NaN in
+        the rows without a label. An object of unknown subclass shares them out as its class does."""
+        soft = self.soft(truths)
+        if not self.parents:
+            return soft
+        parents = torch.tensor(self.parents, device=soft.device)
+        within = torch.tensor(self.shares or (1.0,) * len(self.kinds), device=soft.device)
+        within = within / torch.zeros(len(self.classes), device=soft.device).index_add(0, parents, within)[parents]
+        told = _one_hot(_matched(truths[self.subclasses], self.kinds), len(self.kinds))
+        known = ~torch.isnan(told).any(-1) & ~torch.isnan(soft).any(-1)
+        return torch.where(known[:, None], told, soft[:, parents] * within)
 
     def _codes(self, truth: Truth) -> Tensor:
-        """Codes of this task from those of the survey, matched by the classes' names."""
-        if self.edges:
-            edges = torch.tensor(self.edges, dtype=truth.value.dtype, device=truth.value.device)
-            found = torch.bucketize(truth.value, edges, right=True)
-            return torch.where(torch.isfinite(truth.value), found, -1)
-        if truth.classes:
-            unknown = [c for c in truth.classes if c not in self.classes]
-            table = torch.tensor([self.classes.index(c) if c not in unknown else -1 for c in truth.classes] + [-1])
-            return table.to(truth.value.device)[truth.value]
-        known = {name: i for i, name in enumerate(self.classes)}
-        return torch.tensor([known.get(_word(v), -1) for v in truth.value.tolist()], device=truth.value.device)
+        """(n,) codes of the classes, -1 without a label."""
+        if not self.edges:
+            return _matched(truth, self.classes)
+        edges = torch.tensor(self.edges, dtype=truth.value.dtype, device=truth.value.device)
+        found = torch.bucketize(truth.value, edges, right=True)
+        return torch.where(torch.isfinite(truth.value), found, -1)
 
     def labelled(self, sample: Sample) -> Tensor:
         """(n,) which objects have a label."""
@@ -202,10 +248,12 @@ class Classify(Task):
         self, head: nn.Module, outputs: Tensor, sample: Sample, generator: torch.Generator | None = None
     ) -> Tensor:
         """(n,) cross-entropy [nat]."""
-        soft = self.soft(sample.truth).to(outputs.device)
+        soft = self.leaves(sample.truth).to(outputs.device)
         has = ~torch.isnan(soft).any(-1)
         soft = torch.where(has[:, None], soft, 0.0)
         prior = torch.tensor(self.prior, device=outputs.device).clamp(RARE, 1 - RARE)
+        if self.parents:  # a subclass weighs as its class does
+            prior = prior[torch.tensor(self.parents, device=outputs.device)]
         balanced = self.weights == "balanced"
         if self.multilabel:
             logits = outputs - torch.logit(prior) if balanced else outputs
@@ -213,24 +261,24 @@ class Classify(Task):
             return has * (each * (soft / prior + (1 - soft) / (1 - prior)) / 2 if balanced else each).sum(-1)
         logits = outputs - torch.log(prior) * (balanced + self.evenly) if balanced or self.evenly else outputs
         weight = 1 / (len(self.classes) * prior) if balanced else torch.ones_like(prior)
-        soft = soft * (1 - self.smoothing) + self.smoothing / len(self.classes) * has[:, None]
+        soft = soft * (1 - self.smoothing) + self.smoothing / soft.shape[-1] * has[:, None]
         return -(soft * weight * F.log_softmax(logits, -1)).sum(-1)
 
     def score(self, head: nn.Module, outputs: Tensor, sample: Sample) -> Score:
-        """Log loss [nat] of the labelled objects, unweighted."""
-        plain = replace(self, weights="none", evenly=False, smoothing=0.0)
+        """Log loss [nat] of the classes of the labelled objects, unweighted."""
+        plain = replace(self, weights="none", evenly=False, smoothing=0.0, subclasses="", kinds=(), parents=())
         has = self.labelled(sample).to(outputs.device)
-        return Score("log loss", float(plain.loss(head, outputs, sample)[has].mean()))
+        return Score("log loss", float(plain.loss(head, self.logits(outputs), sample)[has].mean()))
 
     # -- answers ------------------------------------------------------------------------------------------
     def distribution(self, outputs: Tensor) -> torch.distributions.Distribution:
         """Categorical over the classes, or one Bernoulli a class."""
         if self.multilabel:
             return torch.distributions.Bernoulli(logits=outputs)
-        return torch.distributions.Categorical(logits=outputs)
+        return torch.distributions.Categorical(logits=self.logits(outputs))
 
     def _probabilities(self, outputs: Tensor, calibration: Arrays, prior: np.ndarray | None) -> np.ndarray:
-        logits = outputs.double().numpy()
+        logits = self.logits(outputs.double()).numpy()
         if self.multilabel:
             scale = np.exp(calibration["log_t"]) if "log_t" in calibration else 1.0
             if prior is None:
@@ -283,13 +331,31 @@ class Classify(Task):
             x, y = outputs.double().numpy()[has], self.soft(sample.truth).numpy()[has] > 0.5
             return {"log_t": np.array([Temperature.fit(x[:, i], y[:, i]).log_t[0] for i in range(len(self.classes))])}
         codes = self.truth(sample.truth)[has]
-        logits = outputs.double().numpy()[has]
+        logits = self.logits(outputs.double()).numpy()[has]
         half = (sample.key.numpy()[has].view(np.uint64) >> np.uint64(33)) % np.uint64(2) == 0
         if min(half.sum(), (~half).sum()) < 10:
             half = np.arange(len(codes)) % 2 == 0
         temperature = Temperature.fit(logits[half], codes[half])
         sets = ConformalSet.fit(temperature.apply(logits[~half]), codes[~half], level=level)
         return {**temperature.arrays(), **sets.arrays()}
+
+
+def _one_hot(codes: Tensor, n: int) -> Tensor:
+    """(m, n) float, NaN in the rows of a code -1."""
+    return torch.where((codes >= 0)[:, None], F.one_hot(codes.clamp(min=0), n).float(), torch.nan)
+
+
+def _shares(soft: Tensor) -> tuple[float, ...]:
+    return tuple(round(float(s), 8) for s in torch.nanmean(soft, 0))
+
+
+def _matched(truth: Truth, classes: tuple[str, ...]) -> Tensor:
+    """(n,) places of the labels among `classes`, by their names; -1 for none of them."""
+    places = {name: i for i, name in enumerate(classes)}
+    if truth.classes:
+        table = torch.tensor([*(places.get(c, -1) for c in truth.classes), -1])
+        return table.to(truth.value.device)[truth.value]
+    return torch.tensor([places.get(_word(v), -1) for v in truth.value.tolist()], device=truth.value.device)
 
 
 def _word(value: object) -> str:
