@@ -46,7 +46,8 @@ class Recipe:
     survey : (size, folder) -> survey with folds; a simulation is written into `folder` and found there the next time.
     judged : likewise, for another survey whose test fold is judged; by default that of the training survey.
     training : arguments of `train` for every size.
-    scores : (catalogue, survey) -> predictions, a row for each of the catalogue's; truth : test fold -> truths.
+    scores : (catalogue, survey) -> predictions, a row for each of the catalogue's; truth : test fold -> truths, of
+        which class codes of -1 are left out.
     classical : (survey, size) -> catalogue of the classical system, fitted on the same training truth.
     folds : that are predicted. Measures see the test fold only; `scores` may calibrate on the others.
     limit : (test fold, size) -> what physics or statistics allows, by measure.
@@ -174,7 +175,7 @@ def run(
     survey = recipe.survey(size, made)
     there = survey if recipe.judged is None else recipe.judged(size, made)
     test = there.fold("test")
-    truth, groups = recipe.truth(test), test.column(recipe.group)
+    truth, groups = _known(recipe, test)
     # frozen before the first network is trained: nothing about ours can leak into what it is held against
     judged = there.select(np.isin(there.column("fold").astype(str), recipe.folds), " + ".join(recipe.folds))
     beside = recipe.classical(judged, size)
@@ -221,10 +222,25 @@ def fitted(recipe: Recipe, survey: Survey, place: Path, seed: int, size: str, *,
     return train(recipe.task, survey, to=place, seed=seed, quiet=quiet, **recipe.training[size])
 
 
+def _told(truth: np.ndarray) -> np.ndarray:
+    """(n,) bool: the objects that have a truth; a class code of -1 is none."""
+    return truth >= 0 if truth.ndim == 1 and truth.dtype.kind == "i" else np.ones(len(truth), bool)
+
+
+def _known(recipe: Recipe, test: Survey) -> tuple[np.ndarray, np.ndarray]:
+    """Truths and groups of the objects of a test fold that have a truth."""
+    truth = recipe.truth(test)
+    told = _told(truth)
+    return truth[told], test.column(recipe.group)[told]
+
+
 def _aligned(recipe: Recipe, catalogue: Catalogue, judged: Survey) -> np.ndarray:
-    """Scores of the test fold of `judged`, in its order."""
+    """Scores of those objects, in the same order."""
+    test = judged.fold("test")
     where = {name: i for i, name in enumerate(catalogue.column("id"))}
-    return recipe.scores(catalogue, judged)[[where[name] for name in judged.fold("test").id]]
+    rows = np.array([where[name] for name in test.id])[_told(recipe.truth(test))]
+    found: np.ndarray = recipe.scores(catalogue, judged)[rows]
+    return found
 
 
 def _result(
@@ -261,8 +277,7 @@ def _beside(
     recipe: Recipe, result: Result, who: str, answers: Catalogue, whose: Survey, held: np.ndarray | None
 ) -> None:
     """Add what stands beside the four numbers; against the scores `held` of the same objects, where there are some."""
-    test = whose.fold("test")
-    scores, truth, groups = _aligned(recipe, answers, whose), recipe.truth(test), test.column(recipe.group)
+    scores, (truth, groups) = _aligned(recipe, answers, whose), _known(recipe, whose.fold("test"))
     measures = [m for m in recipe.measures if m.applies(truth)]
     result.further[who] = {m.name: m.of(scores, truth, groups) for m in measures}  # type: ignore[index]
     if held is not None:

@@ -56,23 +56,21 @@ def truth(test: Survey) -> np.ndarray:
     return TASK.bind(test).truth({"T": test.truth("T")})
 
 
-def _labelled(metric: Any, decide: bool) -> Any:
-    """A figure over the objects that have a type."""
+def _of_likeliest(metric: Any) -> Any:
+    """A figure of the likeliest class."""
 
     def figure(s: np.ndarray, y: np.ndarray, weight: np.ndarray | None = None) -> Any:
-        kept = y >= 0
-        few = None if weight is None else np.asarray(weight)[..., kept]
-        return metric(s[kept].argmax(1) if decide else s[kept], y[kept], weight=few)
+        return metric(s.argmax(1), y, weight=weight)
 
     return figure
 
 
 MEASURES = (
-    Measure("accuracy", _labelled(classification.accuracy, True), "higher", "share of galaxies in their class", 0.84),
-    Measure("balanced accuracy", _labelled(classification.balanced_accuracy, True), "higher",
+    Measure("accuracy", _of_likeliest(classification.accuracy), "higher", "share of galaxies in their class", 0.84),
+    Measure("balanced accuracy", _of_likeliest(classification.balanced_accuracy), "higher",
             "mean over classes of the share in their class", 0.635),
-    Measure("macro F1", _labelled(classification.macro_f1, True), "higher", "mean over classes of F1", 0.701),
-    Measure("log loss", _labelled(classification.log_loss, False), "lower", "mean of -ln p(true class)"),
+    Measure("macro F1", _of_likeliest(classification.macro_f1), "higher", "mean over classes of F1", 0.701),
+    Measure("log loss", classification.log_loss, "lower", "mean of -ln p(true class)"),
 )  # fmt: skip
 
 
