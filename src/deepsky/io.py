@@ -1,7 +1,8 @@
-"""Writing that a kill or a full disk cannot spoil, JSON without surprises, stable hashes, one writer a folder."""
+"""Writing that a kill or a full disk cannot spoil, JSON without surprises, stable hashes, locks, memory given back."""
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import hashlib
@@ -11,6 +12,7 @@ import math
 import os
 import secrets
 import socket
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
@@ -239,3 +241,14 @@ def lock_folder(path: str | Path) -> Iterator[None]:
         file.write(f"{os.getpid()} on {socket.gethostname()}\n")
         file.flush()
         yield  # closing the file frees the lock; removing it would let two writers in
+
+
+def release_memory() -> None:
+    """Hand back to the system what was freed: Arrow's pool and glibc keep it, and the next stage would add to it."""
+    import pyarrow as pa
+
+    pa.default_memory_pool().release_unused()
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # not in every C library
+        if trim is not None:
+            trim(0)

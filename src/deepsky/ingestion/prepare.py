@@ -28,14 +28,12 @@ class Prepared:
     Attributes
     ----------
     items : of the source, with unique ids; `names` says how its public columns are called in the index.
-    given : (n,) ids as the source gave them, which repeat where `items` does not.
     schema : as it will be written.
     labels : columns of the source that are labels: they go to the label layer.
     """
 
     source: Source
     items: pa.Table
-    given: list[str]
     schema: Schema
     names: Mapping[str, str]
     labels: tuple[str, ...]
@@ -60,7 +58,7 @@ def prepare(source: Source, *, guarded: bool, memory_bytes: int) -> Prepared:
         common = Counter(r.reason.partition("\n")[0] for r in rejected).most_common(3)
         words = "; ".join(f"{n:,} times: {reason}" for reason, n in common) or "an empty list"
         raise InputError("no object can be ingested", file=source.path, found=words, expected="at least one")
-    items, given, notes = _unique(items)
+    items, notes = _unique(items)
     labels = tuple(n for n, c in source.schema.columns.items() if c.role == "label" and n in items.column_names)
     names = _public(items, labels)
     columns = {names.get(n, n): c for n, c in source.schema.columns.items() if n not in labels}
@@ -71,7 +69,7 @@ def prepare(source: Source, *, guarded: bool, memory_bytes: int) -> Prepared:
             columns[name] = Column(str(items.schema.field(item).type))
     schema = replace(source.schema, columns=columns, notes=(*source.schema.notes, *notes))
     schema, factors = _scaled(source, schema, items, guarded=guarded, memory_bytes=memory_bytes)
-    return Prepared(source, items, given, schema, names, labels, rejected, factors)
+    return Prepared(source, items, schema, names, labels, rejected, factors)
 
 
 def _placed(items: pa.Table) -> tuple[pa.Table, list[Rejected]]:
@@ -97,13 +95,13 @@ def _placed(items: pa.Table) -> tuple[pa.Table, list[Rejected]]:
     return (items if not reasons else items.take(keep)), bad
 
 
-def _unique(items: pa.Table) -> tuple[pa.Table, list[str], tuple[str, ...]]:
+def _unique(items: pa.Table) -> tuple[pa.Table, tuple[str, ...]]:
     """Ids that repeat get a number; the id as given stays in the column ``object_id`` and makes one group."""
     given = items["id"].to_pylist()
     count = Counter(given)
     repeated = sum(n for n in count.values() if n > 1)
     if not repeated:
-        return items, given, ()
+        return items, ()
     seen: Counter[str] = Counter()
     taken, ids = set(count), []
     for name in given:
@@ -119,7 +117,7 @@ def _unique(items: pa.Table) -> tuple[pa.Table, list[str], tuple[str, ...]]:
     note = f"{repeated:,} objects share an id with another: the later ones are called ID~2, ...; each is one group"
     if "object_id" not in items.column_names:
         items = items.append_column("object_id", pa.array(given, pa.string()))
-    return items, given, (note,)
+    return items, (note,)
 
 
 def _public(items: pa.Table, labels: tuple[str, ...]) -> dict[str, str]:

@@ -25,7 +25,7 @@ from deepsky.ingestion.chunk import Chunk, Reading
 from deepsky.ingestion.chunk import read as read_chunk
 from deepsky.ingestion.prepare import Prepared, prepare
 from deepsky.ingestion.readers import understand
-from deepsky.io import atomic_write, lock_folder
+from deepsky.io import atomic_write, lock_folder, release_memory
 from deepsky.progress import Progress
 from deepsky.source import Rejected
 from deepsky.store import Cell, Part
@@ -34,6 +34,7 @@ from deepsky.survey import Survey
 REJECTED = "rejected.parquet"
 KEPT = "input_fold"  # column with the fold of a native survey that is converted
 AHEAD = 8  # chunks that wait for an earlier one
+PIECE = 4096  # objects that are turned into Python's own types at a time
 MOST = 256  # objects in a chunk from files
 CHILD_MEMORY = 4 << 30
 _SIZES = {"": 1, "B": 1, "KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
@@ -94,6 +95,7 @@ def ingest(
     budget = size_of(memory)
     workers = (processors() if made.guarded else 0) if workers is None else workers if made.guarded else 0
     prepared = prepare(made, guarded=workers > 0, memory_bytes=CHILD_MEMORY)
+    release_memory()
     if simulated:
         prepared = replace(prepared, schema=replace(prepared.schema, real=False))
     table = None
@@ -146,8 +148,9 @@ def _ingest(
 def _call(prepared: Prepared, tile_bytes: int) -> dict[str, Any]:
     """What must be the same when an ingest goes on: the objects, what they become, and how they are cut."""
     digest = hashlib.sha256()
-    for name in ("id", "ra", "dec", "bytes"):
-        digest.update(repr(prepared.items[name].to_pylist()).encode())
+    named = prepared.items.select(["id", "ra", "dec", "bytes"])
+    for first in range(0, len(named), PIECE):
+        digest.update(repr(named.slice(first, PIECE).to_pydict()).encode())
     return {
         "call": "ingest", "source": prepared.source.path, "objects": digest.hexdigest(), "tile_bytes": tile_bytes,
         "factors": dict(prepared.factors), "schema": prepared.schema.json(), "format": SURVEY_FORMAT,
@@ -206,6 +209,7 @@ def _finish(
         table = _rejected_table(rejected)
         atomic_write(to / REJECTED, lambda file: pq.write_table(table, file))
         notes.append(f"{len(rejected):,} objects were set aside: see {REJECTED}")
+    release_memory()
     return store.finish(to, prepared.schema, [c.name for c in cells], folds=folds, notes=notes)
 
 

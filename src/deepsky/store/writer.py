@@ -22,7 +22,7 @@ from deepsky import folds as fold_rules
 from deepsky import labels as label_layer
 from deepsky.constants import SURVEY_FORMAT
 from deepsky.errors import InputError
-from deepsky.io import LOCK, TEMPORARY, blake_keys, read_json, write_json
+from deepsky.io import LOCK, TEMPORARY, blake_keys, read_json, release_memory, write_json
 from deepsky.sample import Sample
 from deepsky.schema import Schema
 from deepsky.store.packing import describe, pack
@@ -201,9 +201,12 @@ def finish(
     if folds is not None:
         whole = survey.with_columns(*label_layer.joined(to, index["id"]))
         index = fold_rules.write(to, index, fold_rules.columns(whole, **folds))
+        del whole
     fold_rules.write_index(to, index)
     _write_schema(survey)
     clean(to)
+    del index, tables, table, survey
+    release_memory()
     return Survey.load(to)
 
 

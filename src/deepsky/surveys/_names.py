@@ -158,7 +158,7 @@ class Groups:
     alone: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # there may be a million of them
 class _File:
     name: str
     folders: tuple[str, ...]

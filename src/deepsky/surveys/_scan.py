@@ -137,22 +137,19 @@ def dominant(path: Path, limit: int = 200_000) -> tuple[str, Path] | None:
     At most `limit` entries are looked at.
     """
     try:
-        if path.is_file():
-            entries: list[tuple[str, str]] = [(path.name, str(path))]
-        elif not path.is_dir() or (path / "schema.json").is_file():
+        if not path.exists() or (path / "schema.json").is_file():
             return None
-        else:
-            entries = [(e.name, e.path) for e in islice(walk(path), limit)]
+        found = [(path.name, str(path))] if path.is_file() else ((e.name, e.path) for e in islice(walk(path), limit))
+        count: Counter[str] = Counter()
+        example: dict[str, str] = {}
+        for name, full in found:
+            last = ending(name)
+            for kind, endings in KINDS.items():
+                if last in endings:
+                    count[kind] += 1
+                    example[kind] = min(full, example.get(kind, full))
     except OSError:
         return None
-    count: Counter[str] = Counter()
-    example: dict[str, str] = {}
-    for name, full in entries:
-        last = ending(name)
-        for kind, endings in KINDS.items():
-            if last in endings:
-                count[kind] += 1
-                example[kind] = min(full, example.get(kind, full))
     if not count:
         return None
     kind = max(count, key=lambda k: (count[k], k == "fits"))
