@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -103,6 +104,13 @@ def test_a_folder_of_pictures_becomes_a_model_a_report_and_a_catalogue(deepsky_,
 
     out = good(deepsky_("ingest", pictures / "pictures", "--to", "s", "--workers", 0))
     assert "120 objects" in out and len(Survey.load("s")) == 120
+    assert "folds      " in out and "note       class from the folders: long 60, round 60" in out
+    (tmp_path / "some").mkdir()
+    for file in sorted((pictures / "pictures").rglob("*.jpg"))[:40]:
+        shutil.copy(file, tmp_path / "some")
+    (tmp_path / "some" / "empty.jpg").touch()
+    out = good(deepsky_("ingest", tmp_path / "some", "--to", "some-survey", "--workers", 0))
+    assert "set aside  1 object, listed" in out and "1 times: " in out and "(empty.jpg)" in out
 
     before = Survey.load("s").column("fold").tolist()
     out = good(deepsky_("split", "s", "--seed", 3))

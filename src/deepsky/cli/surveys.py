@@ -80,6 +80,7 @@ def ingest(
 ) -> None:
     """Turn any supported source into a native survey. Resumable, in bounded memory, in parallel."""
     from deepsky.ingestion import ingest as run
+    from deepsky.ingestion import summary
 
     given = {
         "catalogue": catalogue,
@@ -92,7 +93,7 @@ def ingest(
     }
     options = {"workers": workers, "extra_labels": extra_labels, "max_rejected": max_rejected, "simulated": simulated}
     options |= {k: v for k, v in given.items() if v is not None} | _named(more(sets, run, ANY))
-    typer.echo(run(source, to, labels=labels, **options))
+    typer.echo(summary(run(source, to, labels=labels, **options)))
 
 
 @app.command(epilog=examples("split galaxies/ --block 0.5", "split galaxies/ --fold-column published"))

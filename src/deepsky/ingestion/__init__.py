@@ -16,8 +16,9 @@ _CONTENTS = {
     "cache_folder": "opening",
     "clear_cache": "opening",
     "ingest": "run",
+    "summary": "run",
 }
-__all__ = ["cache_folder", "clear_cache", "find_reader", "ingest", "open", "understand"]
+__all__ = ["cache_folder", "clear_cache", "find_reader", "ingest", "open", "summary", "understand"]
 
 
 def __getattr__(name: str) -> Any:

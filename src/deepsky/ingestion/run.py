@@ -25,7 +25,7 @@ from deepsky.ingestion.chunk import Chunk, Reading
 from deepsky.ingestion.chunk import read as read_chunk
 from deepsky.ingestion.prepare import Prepared, prepare
 from deepsky.ingestion.readers import understand
-from deepsky.io import atomic_write, lock_folder, release_memory
+from deepsky.io import atomic_write, lock_folder, read_json, release_memory
 from deepsky.progress import Progress
 from deepsky.source import Rejected
 from deepsky.store import Cell, Part
@@ -211,6 +211,24 @@ def _finish(
         notes.append(f"{len(rejected):,} objects were set aside: see {REJECTED}")
     release_memory()
     return store.finish(to, prepared.schema, [c.name for c in cells], folds=folds, notes=notes)
+
+
+def summary(survey: Survey) -> str:
+    """What became of a source, in a few lines: the objects of each fold, what was noted, what was set aside and why."""
+    lines = [repr(survey)]
+    told = read_json(survey.path / "folds.json") if (survey.path / "folds.json").exists() else {}
+    if told:
+        lines.append(f"  {'folds':<10} {', '.join(f'{n} {c:,}' for n, c in told['objects'].items())}")
+    notes = [n for n in (*survey.schema.notes, *told.get("notes", ())) if REJECTED not in n]
+    lines += [f"  {'note':<10} {note}" for note in notes]
+    rejected = _rejected_of(survey.path)
+    if rejected:
+        many = f"{len(rejected):,} object{'s' * (len(rejected) > 1)}"
+        lines.append(f"  {'set aside':<10} {many}, listed in {survey.path / REJECTED}")
+        count, example = Counter(_gist(r.reason) for r in rejected), {_gist(r.reason): r for r in reversed(rejected)}
+        lines += [f"  {'':<10} {n:,} times: {why} ({Path(example[why].file or example[why].id).name})"
+                  for why, n in count.most_common(5)]  # fmt: skip
+    return "\n".join(lines)
 
 
 @final

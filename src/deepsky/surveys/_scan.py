@@ -195,7 +195,7 @@ def folder_columns(folders: Sequence[tuple[str, ...]]) -> tuple[dict[str, list[s
         sizes = Counter(columns["class"])
         notes.append("class from the folders: " + ", ".join(f"{k} {v:,}" for k, v in sizes.most_common(8)))
     if "split" in columns:
-        notes.append("split from the folders: use it with fold_column='split'")
+        notes.append("split from the folders: once ingested, deepsky split SURVEY --fold-column split")
     return columns, tuple(notes)
 
 
