@@ -84,3 +84,20 @@ def test_shrunk_against_blocks() -> None:
     odd = quality.shrunk(flux[..., :19, :19], seen[..., :19, :19], 16)
     flipped = quality.shrunk(flux[..., :19, 18::-1], seen[..., :19, :19], 16)
     assert np.allclose(odd[..., ::-1], flipped)
+
+
+def test_a_sky_that_was_not_subtracted_is_told_in_sigma_and_a_large_galaxy_is_none() -> None:
+    g = np.random.default_rng(0)
+    flux = g.normal(0, 3, (40, 2, 24, 24)).astype(np.float32)
+    seen = np.ones(flux.shape, bool)
+    np.testing.assert_allclose(quality.sky_level(flux, seen), 0, atol=0.3)
+    assert quality.sky_words(flux, seen, ("g", "r")) == []
+    flux[:, 1] += 60
+    flux[:20, 0] += 500  # half of the images are full of a galaxy
+    seen[3] = False
+    low, high = quality.sky_level(flux, seen)
+    assert abs(low) < 0.5 and high == pytest.approx(20, rel=0.15)
+    words = quality.sky_words(flux, seen, ("g", "r"))
+    assert len(words) == 1 and "stand at r " in words[0] and "g " not in words[0].partition("stand at")[2][:6]
+    assert quality.sky_words((flux.clip(0, 255)).astype(np.uint8), seen, ("g", "r")) == []
+    assert np.isnan(quality.sky_level(np.full((5, 1, 24, 24), 7.0), np.ones((5, 1, 24, 24), bool))).all()

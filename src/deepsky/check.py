@@ -17,6 +17,7 @@ from deepsky import folds as fold_rules
 from deepsky import store
 from deepsky.io import atomic_write, read_json
 from deepsky.labels.matching import natural
+from deepsky.quality import sky_words
 from deepsky.report.gallery import SHEET, contact_sheet
 from deepsky.report.plots import sky_map, style
 from deepsky.sample import Image
@@ -133,7 +134,7 @@ def check(survey: Survey | str | Path, *, to: str | Path | None = "check.png", v
     quality = _quality(survey)
     readable = not any("missing" in t or "instead" in t for t in tiles)
     outliers = _outliers(survey) if readable else ()
-    problems = _problems(leaks, classes, quality, outliers, tiles)
+    problems = _problems(leaks, classes, quality, outliers, tiles) + (_sky_words(survey) if readable else [])
     picture = str(_draw(survey, Path(to))) if to is not None and readable else ""
     folds = whole.path / "folds.json"
     notes = (*whole.schema.notes, *(read_json(folds)["notes"] if folds.exists() else ()))
@@ -251,6 +252,17 @@ def _outliers(survey: Survey) -> tuple[tuple[str, float, str], ...]:
     order = np.argsort(-worst)
     return tuple((str(survey.id[at[i]]), round(float(worst[i]), 1), names[int(distance[i].argmax())])
                  for i in order[:20] if worst[i] > FAR)  # fmt: skip
+
+
+def _sky_words(survey: Survey) -> list[str]:
+    """A sky that was not subtracted, in words; of float images."""
+    found = []
+    rows = np.unique(np.linspace(0, len(survey) - 1, min(256, len(survey))).astype(np.int64))
+    for name, rule in survey.schema.observations.items():
+        if isinstance(rule, ImageSchema) and rule.dtype.startswith("float"):
+            part = survey.gather(rows, truth=(), observations=(name,)).observations[name]
+            found += sky_words(part.flux.numpy(), part.measured.numpy(), rule.bands)
+    return found
 
 
 def _cost(survey: Survey) -> dict[str, float]:

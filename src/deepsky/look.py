@@ -22,6 +22,7 @@ from deepsky.ingestion.chunk import Chunk, Reading
 from deepsky.ingestion.chunk import read as read_chunk
 from deepsky.ingestion.prepare import Prepared, prepare
 from deepsky.ingestion.readers import understand
+from deepsky.quality import sky_words
 from deepsky.report.gallery import contact_sheet
 from deepsky.sample import Image, Sample
 from deepsky.schema import Column, ImageSchema, ObservationSchema, RowSchema
@@ -171,11 +172,13 @@ def look(
 
 
 def _suspects(prepared: Prepared, sample: Sample) -> list[str]:
-    """Values that float images of several objects share exactly, and at their edge: such are often "not measured"."""
+    """A sky that was not subtracted; values that float images of several objects share exactly, and at their edge: such
+    are often "not measured"."""
     notes = []
     for name, part in sample.observations.items():
         if not isinstance(part, Image) or not prepared.schema.observations[name].dtype.startswith("float"):
             continue
+        notes += sky_words(part.flux.numpy(), part.measured.numpy(), part.bands)
         found: Counter[float] = Counter()
         for flux, seen in zip(part.flux.numpy(), part.measured.numpy(), strict=True):
             values, counts = np.unique(flux[seen], return_counts=True)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 
 SIDE = 8  # coefficients of the hash along each axis
+HIGH = 5.0  # sigma above zero at which the edges of images are worth a word
 
 
 def unmeasured(measured: np.ndarray) -> np.ndarray:
@@ -44,6 +47,35 @@ def saturated(flux: np.ndarray, measured: np.ndarray) -> np.ndarray:
         flat_top = (count >= 4) & (top[..., 0] > np.where(seen, flat, np.inf).min(axis=-1))
         count = np.where(flat_top, count, 0)
     return np.asarray(count.sum(axis=1) / np.maximum(seen.sum(axis=(1, 2)), 1))
+
+
+def sky_level(flux: np.ndarray, measured: np.ndarray) -> np.ndarray:
+    """(band,) where the edges of images (n, band, y, x) stand, in sigma of a pixel; NaN where there is no scatter.
+
+    About 0 where the sky was subtracted. Of each image the median of its outermost pixels, in units of the scatter of
+    neighbours there; of all images the lower quartile, since an object may fill its image.
+    """
+    ring = np.ones(flux.shape[2:], bool)
+    ring[2:-2, 2:-2] = False
+    values = np.where(measured, flux, np.nan).astype(np.float64)[..., ring]
+    across = np.where(measured, flux, np.nan)[..., :2, :].astype(np.float64)  # rows, so that neighbours are neighbours
+    with np.errstate(invalid="ignore", divide="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # all-NaN images
+        step = np.diff(across, axis=-1).reshape(*flux.shape[:2], -1)
+        sigma = 1.4826 * np.nanmedian(np.abs(step), axis=-1) / np.sqrt(2)
+        level = np.nanmedian(values, axis=-1) / np.where(sigma > 0, sigma, np.nan)
+        return np.asarray(np.nanquantile(level, 0.25, axis=0))
+
+
+def sky_words(flux: np.ndarray, measured: np.ndarray, bands: tuple[str, ...]) -> list[str]:
+    """What to beware of where the edges of images stand high above zero; pictures of 8 bits have no sky to speak of."""
+    if flux.dtype == np.uint8:
+        return []
+    high = [f"{b} {v:.0f}" for b, v in zip(bands, sky_level(flux, measured), strict=True) if v > HIGH]
+    if not high:
+        return []
+    return [f"the edges of the images stand at {', '.join(high)} sigma of the noise: if that is sky, subtract it "
+            "first, or the stretch will hide what is faint"]  # fmt: skip
 
 
 def perceptual_hash(flux: np.ndarray, measured: np.ndarray) -> np.ndarray:
