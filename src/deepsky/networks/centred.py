@@ -1,8 +1,8 @@
 """Any other network, told where the middle of the image is.
 
 ``centred:resnet`` sees one channel more, the distance from the middle: 0.69 M parameters and 53.9 MFLOP at 4x64x64. A
-network that ends in a mean over pixels finds an arc wherever it lies; around which galaxy it would have to lie, and
-that a neighbour is none, is a matter of place. After CoordConv (Liu+2018, arXiv:1807.03247), with the radius alone,
+network that ends in a mean over pixels finds a shape wherever it lies; which of several objects is meant is a matter of
+place, of which padding alone tells it something. After CoordConv (Liu+2018, arXiv:1807.03247), with the radius alone,
 which no turn or flip changes. For cutouts whose object stands in the middle.
 """
 
