@@ -137,7 +137,7 @@ def run_over(model: Model, survey: Survey, most: int = 20_000, batch: int = 256)
     at = plan.spread(len(survey), most)
     outputs, features, truths = [], [], []
     for i in range(0, len(at), batch):
-        sample = survey.gather(at[i : i + batch], truth=model.task.reads)
+        sample = survey.gather(at[i : i + batch], truth=model.task.targets)
         out, seen = model.outputs(sample)
         outputs.append(out)
         features.append(seen)

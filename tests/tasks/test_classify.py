@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from deepsky import store, tasks
 from deepsky.errors import InputError
+from deepsky.evaluation import evaluate
 from deepsky.inference import predict
 from deepsky.model import load
 from deepsky.sample import Truth
@@ -377,6 +378,8 @@ def test_subclasses_are_learnt_from_the_training_fold_and_only_there(survey, tmp
     found = predict(load(tmp_path / "model"), survey.fold("test"), quiet=True)  # which knows nothing of kinds
     assert {"p_long", "p_round", "class", "in_set_long"} <= set(found.table.column_names)
     assert "p_flat" not in found.table.column_names
+    report = evaluate(made, survey.fold("test"))  # the test for a shift reads it without them, too
+    assert report.questions["shape"].figures["ours"]["AUROC"].n == len(survey.fold("test"))
     both = found.column("p_long") + found.column("p_round")
     np.testing.assert_allclose(both, 1, atol=1e-6)
 
