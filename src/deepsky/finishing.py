@@ -62,7 +62,7 @@ def finish(
     level: float,
 ) -> Model:
     """A calibrated model from trained weights, saved where a folder is given."""
-    some = folds["train"].gather(plan.few(folds["train"], 2048), truth=task.reads)
+    some = folds["train"].gather(plan.few(folds["train"], 2048), truth=task.targets)
     contract = Contract.of(folds["train"], observation, some, run.dtype)
     model = Model(task, module, described, contract, history=tuple(history))
     fitted, words = calibrated(model, folds, level)
@@ -95,7 +95,7 @@ def train_classical(
 ) -> Model:
     """A model whose network is a classical family, fitted on the same training truth; `run` is noted beside it."""
     module, described = classical.fit(task, folds["train"], observation, name, settings, seed)
-    some = folds["train"].gather(plan.few(folds["train"], 2048), truth=task.reads)
+    some = folds["train"].gather(plan.few(folds["train"], 2048), truth=task.targets)
     model = Model(task, module, described, Contract.of(folds["train"], observation, some, "float32"))
     fitted, words = calibrated(model, folds, level)
     provenance = _provenance(folds, {"seed": seed}, words)

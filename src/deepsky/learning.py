@@ -81,7 +81,7 @@ def parts(task: Task, survey: Survey, sizes: Sequence[float], seed: int) -> list
     if "fold" not in survey.index.column_names:
         raise InputError("this survey has no folds", file=survey.path, fix=f"deepsky split {survey.path}")
     fold = survey.column("fold").astype(object)
-    has = task.bind(survey).labelled(survey.gather(slice(None), truth=task.reads, observations=())).numpy()
+    has = task.bind(survey).labelled(survey.gather(slice(None), truth=task.targets, observations=())).numpy()
     train_rows = np.flatnonzero((fold == "train") & has)
     most = len(train_rows)
     wanted = [round(s * most) if 0 < s <= 1 and not isinstance(s, int) else int(s) for s in sizes]

@@ -57,13 +57,13 @@ def sky_level(flux: np.ndarray, measured: np.ndarray) -> np.ndarray:
     """
     ring = np.ones(flux.shape[2:], bool)
     ring[2:-2, 2:-2] = False
-    values = np.where(measured, flux, np.nan).astype(np.float64)[..., ring]
-    across = np.where(measured, flux, np.nan)[..., :2, :].astype(np.float64)  # rows, so that neighbours are neighbours
+    seen = np.where(measured, flux, np.nan).astype(np.float64)
     with np.errstate(invalid="ignore", divide="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # all-NaN images
-        step = np.diff(across, axis=-1).reshape(*flux.shape[:2], -1)
+        rows = seen[..., :2, :]  # in the flattened ring, not all that stand together are neighbours
+        step = np.diff(rows, axis=-1).reshape(*flux.shape[:2], -1)
         sigma = 1.4826 * np.nanmedian(np.abs(step), axis=-1) / np.sqrt(2)
-        level = np.nanmedian(values, axis=-1) / np.where(sigma > 0, sigma, np.nan)
+        level = np.nanmedian(seen[..., ring], axis=-1) / np.where(sigma > 0, sigma, np.nan)
         return np.asarray(np.nanquantile(level, 0.25, axis=0))
 
 

@@ -88,7 +88,7 @@ def labelled(folds: dict[str, Survey], task: Task) -> dict[str, Survey]:
         return folds
     found = {}
     for name, survey in folds.items():
-        has = task.labelled(survey.gather(slice(None), truth=task.reads, observations=())).numpy()
+        has = task.labelled(survey.gather(slice(None), truth=task.targets, observations=())).numpy()
         if not has.any() and name == "calib":  # then the validation fold serves alone
             continue
         if not has.any():

@@ -38,10 +38,6 @@ def held(result, folder):
     assert ("simulation" in words) != result.real
 
 
-def tmp_cache():
-    return recipe.cache() / "recipes"
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RUN)
 def test_a_simulated_recipe_runs_from_sky_to_result(name, tmp_path):
@@ -59,7 +55,11 @@ def test_morphology_on_real_images(shared_data, tmp_path, monkeypatch):
     result = recipe.run("morphology-real", size="tiny", to=tmp_path, quiet=True)
     held(result, tmp_path)
     assert result.classical["accuracy"].value > 0.7 and 0.7 < result.limit["accuracy"].value <= 1
-    test = recipe.find("morphology-real").survey("tiny", next(tmp_cache().glob("morphology-real-tiny-*"))).fold("test")
+    test = (
+        recipe.find("morphology-real")
+        .survey("tiny", next((recipe.cache() / "recipes").glob("morphology-real-tiny-*")))
+        .fold("test")
+    )
     assert result.ours["accuracy"].n == int(np.isfinite(test.column("T").astype(float)).sum()) < len(test)
     for who in ("5-fold", "5-fold, classical"):  # every galaxy that has a type answered by a model that never saw it
         assert result.further[who]["accuracy"].n > 4 * result.ours["accuracy"].n

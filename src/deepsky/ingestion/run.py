@@ -225,9 +225,7 @@ def summary(survey: Survey) -> str:
     if rejected:
         many = f"{len(rejected):,} object{'s' * (len(rejected) > 1)}"
         lines.append(f"  {'set aside':<10} {many}, listed in {survey.path / REJECTED}")
-        count, example = Counter(_gist(r.reason) for r in rejected), {_gist(r.reason): r for r in reversed(rejected)}
-        lines += [f"  {'':<10} {n:,} times: {why} ({Path(example[why].file or example[why].id).name})"
-                  for why, n in count.most_common(5)]  # fmt: skip
+        lines += [f"  {'':<10} {n:,} times: {why} ({Path(r.file or r.id).name})" for n, why, r in _common(rejected, 5)]
     return "\n".join(lines)
 
 
@@ -252,15 +250,24 @@ class _State:
         self.rejected += more
         total = self.total + len(self.prepared.rejected)
         if len(self.rejected) > max(1.0, self.max_rejected * total):
-            common = Counter(_gist(r.reason) for r in self.rejected).most_common(4)
             first = self.rejected[0]
-            words = "; ".join(f"{n:,} times: {reason}" for reason, n in common)
+            words = "; ".join(f"{n:,} times: {reason}" for n, reason, _ in _common(self.rejected, 4))
             raise InputError(
                 "too many objects cannot be used", file=self.prepared.source.path,
                 found=f"{len(self.rejected):,} of {total:,} so far. {words}. First: {first.file or first.id}",
                 expected=f"at most {self.max_rejected:.1%}",
                 fix="mend the source, or allow more with --max-rejected 0.5 (a share)",
             )  # fmt: skip
+
+
+def _common(rejected: list[Rejected], most: int) -> list[tuple[int, str, Rejected]]:
+    """The commonest reasons: how often, which, and the first object that was set aside for it."""
+    count, first = Counter[str](), dict[str, Rejected]()
+    for r in rejected:
+        gist = _gist(r.reason)
+        count[gist] += 1
+        first.setdefault(gist, r)
+    return [(n, gist, first[gist]) for gist, n in count.most_common(most)]
 
 
 def _gist(reason: str) -> str:
