@@ -10,14 +10,17 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tests import made_up
+from tests.tasks.other_tasks import Masked
 from torch import nn
 
 import deepsky as ds
-from deepsky import baselines, registry, tasks
+from deepsky import baselines, registry, store, tasks
+from deepsky.augment import dihedral
 from deepsky.errors import InputError
 from deepsky.inference import predict
 from deepsky.io import sha256, write_json
 from deepsky.model import Model, check_folder, load
+from deepsky.schema import Column
 from deepsky.training import train
 
 FAMILIES = sorted(registry.names("baselines"))
@@ -331,3 +334,100 @@ def test_the_card_says_what_the_model_is_and_is_not_for(saved):
     words = (saved.path / "CARD.md").read_text()
     for part in (saved.hash, "a simulation", "g, r", '24 x 24 pixels, 0.2" a pixel', "is not for", "- long: 0."):
         assert part in words, part
+
+
+# -- several views of one image ---------------------------------------------------------------------------------------
+def regressed(survey, views, **options):
+    task = tasks.Regress(("e", "offset", "width"), components=2, moves="scalar")
+    given = {"network": "convnet", "settings": {"width": 4}, "steps": 6, "batch": 32, "baseline": None}
+    return train(task, survey, **{**given, **options}, views=views, precision="float32", quiet=True)
+
+
+@pytest.mark.parametrize("views", [4, 8])
+def test_pooled_answers_turn_as_the_image_does(survey, views, tmp_path):
+    """Whatever the network learnt: a turned image has the turned answer, a plain network's has not."""
+    alone = regressed(survey, 1)
+    made = replace(alone, views=views)
+    sample = survey.gather(np.arange(7))
+    plain = replace(sample, truth={})
+    for element in dihedral.VIEWS[views]:
+        turn = np.full(7, element)
+        e, offset = (dihedral.turn_of(turn).matrix(spin).numpy() for spin in (2, 1))
+        for model, exact in ((made, True), (alone, element == 0)):
+            before, after = (
+                model.answer(model.outputs(s)[0], np.zeros(7)) for s in (plain, dihedral.view(plain, turn))
+            )
+            close = [
+                np.allclose(np.einsum("nij,nj->ni", matrix, np.stack([before[n] for n in names], 1)),
+                            np.stack([after[n] for n in names], 1), atol=2e-5)
+                for matrix, names in ((e, ("e1", "e2")), (offset, ("offset_x", "offset_y")))
+            ]  # fmt: skip
+            assert all(close) if exact else not any(close)
+            if exact:
+                np.testing.assert_allclose(before["width"], after["width"], atol=2e-5)
+    again = load(made.save(tmp_path / "model").path)
+    assert again.views == views and again.hash == made.hash != alone.hash
+    assert f"views of an image, averaged | {views}" in (tmp_path / "model" / "CARD.md").read_text()
+
+
+def test_the_pool_is_the_mixture_of_what_each_view_says(survey):
+    made = regressed(survey, 4)
+    sample = replace(survey.gather(np.arange(5)), truth={})
+    head, task = made.module.head, made.task
+    z = torch.randn(5, 5)
+    each = []
+    for element in range(4):
+        outputs = replace(made, views=1).outputs(dihedral.view(sample, np.full(5, element)))[0]
+        y = z * torch.tensor(task.scale) + torch.tensor(task.centre)  # turned as the image was
+        pairs = [torch.einsum("ij,nj->ni", dihedral.turn_of(np.array([element])).matrix(s)[0].float(), y[:, at])
+                 for s, at in ((2, [0, 1]), (1, [2, 3]))]  # fmt: skip
+        turned = (torch.cat([*pairs, y[:, 4:]], 1) - torch.tensor(task.centre)) / torch.tensor(task.scale)
+        each.append(head.log_prob(outputs, turned, None, None, torch.Generator()))
+    pooled = head.log_prob(made.outputs(sample)[0], z, None, None, torch.Generator())
+    # swapped components of a vector change their scale with them: the density of z is that of y over the same volume
+    torch.testing.assert_close(pooled, torch.logsumexp(torch.stack(each), 0) - np.log(4), rtol=1e-4, atol=1e-3)
+
+
+def test_classes_are_those_of_the_mean_logits(survey):
+    made = trained(survey, views=8, precision="float32")
+    sample = survey.gather(np.arange(6))
+    logits = [replace(made, views=1).outputs(dihedral.view(sample, np.full(6, e)))[0] for e in range(8)]
+    torch.testing.assert_close(made.outputs(sample)[0], torch.stack(logits).mean(0))
+    turned = made.outputs(dihedral.view(sample, np.arange(6)))[0]
+    torch.testing.assert_close(made.outputs(sample)[0], turned, rtol=1e-4, atol=1e-5)
+
+
+VIEWLESS = {
+    "3 views": (lambda s: trained(s, views=3), "1, 4, 8"),
+    "classical": (lambda s: trained(s, views=4, network="logistic", settings={}), "sees each image once"),
+    "flow": (lambda s: train(tasks.Regress("e", density="flow"), s, views=4, quiet=True), "density"),
+    "log": (lambda s: train(tasks.Regress("e", limits=("e1", -1, 1)), s, views=4, quiet=True), "between limits"),
+    "undeclared": (lambda s: train(tasks.Regress("size"), s, views=4, quiet=True), "nothing says how"),
+    "no target": (lambda s: train(Masked(), s, views=4, quiet=True), "no target"),
+}
+
+
+@pytest.mark.parametrize("case", VIEWLESS)
+def test_what_cannot_be_averaged_over_views_is_refused_before_training(survey, case):
+    call, words = VIEWLESS[case]
+    sized = survey.with_columns({"size": survey.column("width")}, {"size": Column(role="label", moves="fixed")})
+    with pytest.raises(InputError, match=words):
+        call(sized)
+
+
+def test_images_that_are_not_square_have_one_view(tmp_path):
+    sample = made_up.blobs(200)
+    image = sample.observations["image"]
+    narrow = replace(sample, observations={"image": replace(image, flux=image.flux[..., :20])})
+    survey = store.write([narrow], tmp_path / "narrow", name="narrow")
+    with pytest.raises(InputError, match="only square images"):
+        trained(survey, views=4)
+
+
+@pytest.mark.parametrize("network", ["dihedral:resnet", "equivariant"])
+@pytest.mark.parametrize("target", ["e", "offset", "size"])
+def test_an_invariant_network_is_not_asked_what_turns(survey, network, target):
+    """It could answer the mean alone, and nothing but the figures would tell."""
+    sized = survey.with_columns({"size": survey.column("width")}, {"size": Column(role="label", moves="fixed")})
+    with pytest.raises(InputError, match=f"keyword {target}: .*turns? with the image"):
+        train(tasks.Regress(target), sized, network=network, steps=2, baseline=None, quiet=True)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from deepsky import classical, plan, registry
+from deepsky import classical, plan, registry, resolve
 from deepsky.contract import Contract
 from deepsky.errors import InputError
 from deepsky.io import lock_folder
@@ -28,11 +28,6 @@ FEWEST = 40  # objects from which a training domain can be told
 BASELINE_MOST = 20_000  # training objects for the classical baseline that goes along by default
 
 
-def is_classical(network: str) -> bool:
-    """Whether the name is that of a classical family."""
-    return network.partition(":")[0].replace("_", "-") in registry.names("baselines")
-
-
 def check_baseline(task: Task, baseline: str | None) -> None:
     """Refuse, before any work, a baseline that there is not.
 
@@ -43,7 +38,7 @@ def check_baseline(task: Task, baseline: str | None) -> None:
     if baseline in (None, "auto"):
         return
     assert baseline is not None
-    if not is_classical(baseline):
+    if not resolve.is_classical(baseline):
         raise InputError("no such classical baseline", found=baseline, known=["auto", *registry.names("baselines")])
     if not classical.applies(task):
         raise InputError("no classical family answers this task", found=task.name, fix="baseline=None")
@@ -64,7 +59,8 @@ def finish(
     """A calibrated model from trained weights, saved where a folder is given."""
     some = folds["train"].gather(plan.few(folds["train"], 2048), truth=task.targets)
     contract = Contract.of(folds["train"], observation, some, run.dtype)
-    model = Model(task, module, described, contract, history=tuple(history))
+    views = int(run.settings.get("views", 1))
+    model = Model(task, module, described, contract, history=tuple(history), views=views)
     fitted, words = calibrated(model, folds, level)
     beside = None
     if baseline is not None and task.targets and classical.applies(task):
@@ -77,7 +73,7 @@ def finish(
         "threads": run.threads,
         "seconds_a_step": run.seconds_a_step,
     }
-    model = Model(task, module, described, contract, fitted, domain(model, folds), provenance, tuple(history), beside)
+    model = replace(model, calibration=fitted, domain=domain(model, folds), provenance=provenance, baseline=beside)
     return model if folder is None else model.save(folder)
 
 

@@ -31,6 +31,8 @@ from torch import Tensor, nn
 
 import deepsky
 from deepsky import normalise, registry, tasks
+from deepsky.augment import dihedral
+from deepsky.augment.dihedral import VIEWS
 from deepsky.constants import MODEL_FORMAT
 from deepsky.contract import Contract
 from deepsky.errors import InputError
@@ -52,6 +54,7 @@ class Model:
     domain : tells objects unlike those of the training fold, or None.
     provenance : seed, survey hash, folds, versions, time, dtype, hashes of the training ids: JSON literals.
     baseline : the classical model fitted on the same training truth, or None.
+    views : of an image whose answers are averaged: 1, its 4 turns, or 8 with flips.
     """
 
     task: Task
@@ -64,11 +67,24 @@ class Model:
     history: tuple[Mapping[str, Any], ...] = ()
     baseline: Model | None = None
     path: Path | None = None
+    views: int = 1
 
     # -- predicting ---------------------------------------------------------------------------------------
     @torch.no_grad()
     def outputs(self, sample: Sample) -> tuple[Tensor, Tensor]:
-        """Outputs (n, outputs) and features (n, features) of a batch, float32, in the dtype of the calibration."""
+        """Outputs (n, outputs) and features (n, features) of a batch, float32, in the dtype of the calibration.
+
+        Of several views the outputs are pooled as the task says, and the features are their mean.
+        """
+        if self.views == 1:
+            return self._seen(sample)
+        elements, alone = VIEWS[self.views], replace(sample, truth={})
+        seen = [self._seen(dihedral.view(alone, np.full(len(sample), e))) for e in elements]
+        outputs, features = ([one[i] for one in seen] for i in (0, 1))
+        return self.task.pooled(outputs, elements), torch.stack(features).mean(0)
+
+    def _seen(self, sample: Sample) -> tuple[Tensor, Tensor]:
+        """Outputs and features of one view."""
         module = self.module.eval()
         assert isinstance(module, Predictor)
         kind = sample.key.device.type
@@ -96,6 +112,7 @@ class Model:
             "network": asdict(self.network),
             "normalise": normaliser.config() if isinstance(normaliser, normalise.Normalise) else None,
             "contract": self.contract.json(),
+            "views": self.views,
         }
 
     @property
@@ -205,6 +222,9 @@ def load(path: str | Path, network: nn.Module | None = None, *, trust: str | Non
         contract = Contract.from_json(data["contract"])
         described, fitted = Network(**data["network"]), data["normalise"]
         task, provenance = tasks.from_config(data["task"]), dict(data["provenance"])
+        views = int(data.get("views", 1))
+        if views not in VIEWS:
+            raise ValueError(f"{views} views")
         module = _module(task, described, fitted, contract, network, trust)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         found = f"{type(error).__name__}: {error}"[:200]
@@ -235,6 +255,7 @@ def load(path: str | Path, network: nn.Module | None = None, *, trust: str | Non
         provenance=provenance,
         history=tuple(history),
         path=path,
+        views=views,
         baseline=load(path / "baseline") if "baseline/checksums.json" in sums else None,
     )
 

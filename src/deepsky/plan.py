@@ -48,6 +48,7 @@ class Settings:
     augment: str
     balance: bool
     level: float
+    views: int = 1
 
     def __post_init__(self) -> None:
         for name, known in (("optimiser", OPTIMISERS), ("schedule", SCHEDULES)):

@@ -7,7 +7,9 @@ from dataclasses import replace
 import numpy as np
 from torch import nn
 
+from deepsky import registry
 from deepsky.augment import Augmentation
+from deepsky.augment.dihedral import VIEWS
 from deepsky.errors import InputError
 from deepsky.networks import Network
 from deepsky.survey import Survey
@@ -50,6 +52,11 @@ def folds(survey: Survey) -> dict[str, Survey]:
     return folds
 
 
+def is_classical(network: str) -> bool:
+    """Whether the name is that of a classical family."""
+    return network.partition(":")[0].replace("_", "-") in registry.names("baselines")
+
+
 def user_module(network: nn.Module) -> Network:
     if not isinstance(getattr(network, "features", None), int):
         raise InputError(
@@ -70,6 +77,52 @@ def augmentation(words: str, train: Survey, observation: str, task: Task) -> str
     # once on a real object: a target that forbids it, a missing PSF or pixel scale shows only then
     Augmentation.parse(words)(task.declared(train.gather(np.arange(1), truth=task.reads)), seed=0, epoch=0)
     return words
+
+
+def check_views(wanted: int, train: Survey, observation: str, task: Task, network: str | nn.Module) -> None:
+    """Refuse a number of views of an image that a prediction cannot average.
+
+    Raises
+    ------
+    InputError : no such number, no square images, a task or target that cannot be turned back, or a classical family.
+    """
+    if wanted not in VIEWS:
+        raise InputError("a prediction averages over an image, its turns, or its turns and flips", keyword="views",
+                         found=wanted, known=[str(n) for n in VIEWS])  # fmt: skip
+    if wanted == 1:
+        return
+    if isinstance(network, str) and is_classical(network):
+        raise InputError("a classical family sees each image once", keyword="views", found=wanted, fix="views=1")
+    kept = train.schema.observations[observation]
+    if kept.kind != "image" or kept.shape[-1] != kept.shape[-2]:
+        raise InputError("only square images can be seen from several sides", keyword="views",
+                         found=f"{observation}: {' x '.join(map(str, kept.shape))}", fix="views=1")  # fmt: skip
+    augmentation("dihedral", train, observation, task)
+    task.check_views(_turning(train, task))
+
+
+def check_turning(network: nn.Module, train: Survey, task: Task) -> None:
+    """Refuse to ask a network that gives the same for all turns of an image what turns with it.
+
+    Raises
+    ------
+    InputError : such a target; the network could only ever answer its mean.
+    """
+    if not getattr(network, "invariant", False):
+        return
+    for name, turn in _turning(train, task).items():
+        words = "turns" if turn != "fixed" else "may turn"
+        raise InputError(
+            f"the target {words} with the image, and this network gives the same for all turns of it", keyword=name,
+            found=turn, fix="network=resnet; views=4 averages its predictions over turned images"
+            + ("" if turn != "fixed" else f". Or say that {name} stays: --task-set moves=scalar"),
+        )  # fmt: skip
+
+
+def _turning(train: Survey, task: Task) -> dict[str, str]:
+    """The targets that are not known to stay when the image is turned, and what is known of them."""
+    truths = task.declared(train.gather(np.arange(1), truth=task.targets, observations=())).truth
+    return {name: t.moves for name, t in truths.items() if t.moves != "scalar"}
 
 
 def drawn(task: Task, balance: bool) -> Task:

@@ -7,7 +7,7 @@ distributions. `training.train` knows nothing else of it than this file.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self, cast
 
@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from deepsky.errors import InputError
 from deepsky.sample import Sample, Truth
 from deepsky.survey import Survey
 
@@ -158,6 +159,28 @@ class Task(ABC):
     def calibrate(self, head: nn.Module, outputs: Tensor, sample: Sample, level: float) -> Arrays | None:
         """Arrays that `answer` uses, fitted on objects that training never saw; None means not applicable."""
         return None
+
+    # -- several views of one image -----------------------------------------------------------------------
+    def check_views(self, turning: Mapping[str, str]) -> None:
+        """Refuse to average over views of an image where `pooled` could not.
+
+        Parameters
+        ----------
+        turning : the targets that turn with the image, and how; see `Truth.moves`.
+
+        Raises
+        ------
+        InputError : there are such targets, or none at all.
+        """
+        if turning or not self.targets:
+            found = ", ".join(f"{n}: {m}" for n, m in turning.items()) or "no target"
+            raise InputError("this task cannot average its answers over views of an image", keyword=self.name,
+                             found=found, fix="views=1")  # fmt: skip
+
+    def pooled(self, outputs: Sequence[Tensor], elements: Sequence[int]) -> Tensor:
+        """One answer from those to several views of an image, each (n, outputs) turned back by its element; see
+        `augment.dihedral.view`. By default the mean, for answers that do not turn with the image."""
+        return torch.stack(list(outputs)).mean(0)
 
     # -- saving -------------------------------------------------------------------------------------------
     def config(self) -> dict[str, Any]:

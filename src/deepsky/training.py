@@ -62,6 +62,7 @@ def train(
     channels: str = "",
     balance: bool = False,
     precision: str = "auto",
+    views: int = 1,
     level: float = 0.9,
     baseline: str | None = "auto",
     observation: str | None = None,
@@ -87,6 +88,8 @@ def train(
     stretch, channels : see `deepsky.normalise.fit`; "mask", "psf" and "detail" are further channels for the network.
     balance : draw every class equally often.
     precision : "auto" (bfloat16 where the processor has it), "float32" or "bfloat16".
+    views : a prediction averages the answers to so many views of an image, each turned back: 1, 4 (its turns by 90
+        degrees) or 8 (and flips). Training costs what it did, a prediction so many times as much.
     level : of the conformal sets or intervals.
     baseline : the classical model fitted beside it: "auto", a name, or None.
 
@@ -114,7 +117,8 @@ def train(
         check_folder(folder)
     task = resolve.drawn(task.bind(folds["train"]), balance)
     folds = resolve.labelled(folds, task)
-    if isinstance(network, str) and finishing.is_classical(network):
+    resolve.check_views(views, folds["train"], observation, task, network)
+    if isinstance(network, str) and resolve.is_classical(network):
         noted = plan.begun(
             task, folds, {"name": network, "settings": settings or {}}, {}, {"seed": seed}, "float32", call
         )
@@ -138,6 +142,7 @@ def train(
         patience=patience,
         balance=balance,
         level=level,
+        views=views,
         augment=resolve.augmentation(augment, folds["train"], observation, task),
     )
     described = Network(network, settings or {}) if isinstance(network, str) else resolve.user_module(network)
@@ -147,6 +152,7 @@ def train(
     size = tuple(some.observation(observation).flux.shape[2:])
     built = described.build(fitted.channels, size) if isinstance(network, str) else copy.deepcopy(network)
     described = described.settled(built)
+    resolve.check_turning(built, folds["train"], task)
     module = task.module(fitted, built)
     dtype = plan.precision(precision, image=fitted.axes == 2)
     begun = plan.begun(task, folds, asdict(described), fitted.config(), asdict(chosen), dtype, call)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from deepsky.errors import InputError
-from deepsky.networks import _blocks, centred, convnet, convnext, dihedral, equivariant, mlp, resnet
+from deepsky.networks import _blocks, convnet, convnext, dihedral, equivariant, mlp, resnet
 
 
 @pytest.mark.parametrize("build", [dihedral.build, equivariant.build])
@@ -35,48 +35,17 @@ def test_plain_resnet_is_not_invariant() -> None:
         assert (network(x.flip(3)) - network(x)).abs().max() > 1e-3
 
 
-def test_dihedral_averages_at_prediction_alone_and_over_turns_alone() -> None:
+def test_dihedral_without_flips_knows_left_from_right() -> None:
     torch.manual_seed(0)
-    plain = dihedral.build(2, (32, 32), average="prediction", flips=False)
+    network = dihedral.build(2, (32, 32), flips=False).eval()
     x = torch.randn(3, 2, 32, 32)
     views = [torch.rot90(x, turns, (2, 3)) for turns in range(4)]
     with torch.no_grad():
-        one, mean = plain.eval().network(x), plain(x)
-        torch.testing.assert_close(mean, torch.stack([plain.network(v) for v in views]).mean(0))
+        mean = network(x)
+        torch.testing.assert_close(mean, torch.stack([network.network(v) for v in views]).mean(0))
         for view in views:
-            torch.testing.assert_close(plain(view), mean)
-        assert not torch.allclose(plain(x.flip(3)), mean, atol=1e-3) and not torch.allclose(one, mean, atol=1e-3)
-        plain.network.eval()
-        plain.training = True
-        torch.testing.assert_close(plain(x), one)
-    with pytest.raises(InputError, match="unknown average"):
-        dihedral.build(2, (32, 32), average="never")
-
-
-def test_a_centred_network_knows_the_middle_and_turns_with_the_image() -> None:
-    torch.manual_seed(0)
-    network = centred.build(2, (33, 33)).eval()
-    away = centred.radius(torch.zeros(1, 2, 33, 33))
-    assert away.shape == (33, 33) and float(away[16, 16]) == 0 and float(away[16, 0]) == pytest.approx(32 / 33)
-    assert torch.equal(away, torch.rot90(away)) and torch.equal(away, away.flip(1))
-    spot = torch.zeros(1, 2, 33, 33)
-    spot[..., 12, 12] = 100.0
-    with torch.no_grad():
-        middle, aside = (network.network(torch.cat([spot, a.expand(1, 1, 33, 33)], 1)) for a in (away, 0 * away))
-        torch.testing.assert_close(network(spot), middle)
-        assert not torch.allclose(middle, aside, rtol=1e-3)
-    whole = dihedral.build(2, (32, 32), variant="centred:resnet", settings={"settings": {"width": 16}}).eval()
-    x = torch.randn(2, 2, 32, 32)
-    with torch.no_grad():
-        torch.testing.assert_close(whole(x), whole(torch.rot90(x, 1, (2, 3))), rtol=1e-4, atol=1e-4)
-    assert torch.equal(
-        centred.radius(torch.zeros(1, 1, 20, 30))[9:11, 14:16],
-        centred.radius(torch.zeros(1, 1, 20, 30))[9, 14].expand(2, 2),
-    )
-    with pytest.raises(InputError, match="cannot hold another"):
-        centred.build(2, (32, 32), variant="centred:resnet")
-    with pytest.raises(InputError, match="no such setting"):
-        centred.build(2, (32, 32), settings={"widht": 8})
+            torch.testing.assert_close(network(view), mean)
+        assert not torch.allclose(network(x.flip(3)), mean, atol=1e-3)
 
 
 def test_dihedral_takes_any_network_by_name() -> None:

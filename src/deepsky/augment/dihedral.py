@@ -9,7 +9,7 @@ their sense in a mirror; maps turn like images. A ``fixed`` column is refused.
 from __future__ import annotations
 
 from dataclasses import fields, replace
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from deepsky.augment import _parts
 from deepsky.sample import Part, Sample
 
 P = TypeVar("P", bound=Part)
+VIEWS: Final = {1: (0,), 4: (0, 1, 2, 3), 8: tuple(range(8))}  # the image alone, its turns, and its flips too
 
 
 def apply(sample: Sample, *, seed: int, epoch: int, flips: bool = True, turns: bool = True) -> Sample:
@@ -53,13 +54,18 @@ def view(sample: Sample, element: np.ndarray) -> Sample:
     """
     images = _parts.images(sample)
     groups = _parts.groups(element)
-    cos, sin = np.array([1, 0, -1, 0]), np.array([0, -1, 0, 1])
-    sense = np.where(element >= 4, -1, 1)  # to flip x is to flip y and to turn by 180 degrees
-    turn = _parts.Turn(*(torch.from_numpy(v) for v in (sense * cos[element % 4], sense * sin[element % 4], sense)))
+    turn = turn_of(element)
     truth = _parts.turned(sample.truth, turn, lambda t: _view(t, groups), "dihedral")
     return _parts.changed(
         sample, {name: _view(image, groups, keep="pixel_scale") for name, image in images.items()}, truth
     )
+
+
+def turn_of(element: np.ndarray) -> _parts.Turn:
+    """What view number `element` (n,) does to points and to ellipses."""
+    cos, sin = np.array([1, 0, -1, 0]), np.array([0, -1, 0, 1])
+    sense = np.where(element >= 4, -1, 1)  # to flip x is to flip y and to turn by 180 degrees
+    return _parts.Turn(*(torch.from_numpy(v) for v in (sense * cos[element % 4], sense * sin[element % 4], sense)))
 
 
 def _view(part: P, groups: _parts.Groups, keep: str = "") -> P:

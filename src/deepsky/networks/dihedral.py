@@ -1,15 +1,14 @@
 """Any other network, looked through from eight sides: exactly invariant to rotation by 90 degrees and to flips.
 
 ``dihedral:resnet`` runs the eight flips and rotations of each image through one network and averages the features: its
-parameters, and eight times its cost. With ``average="prediction"`` training sees one view of each image, as chosen by
-the augmentation, and only a prediction averages all eight ("test-time augmentation"): training costs what it did.
-``equivariant`` has the same invariance at the cost of a single pass.
+parameters, and eight times its cost, in training as in prediction. ``equivariant`` has the same invariance at the cost
+of a single pass; `training.train` with ``views`` averages predictions alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,21 +17,18 @@ from deepsky import registry
 from deepsky.errors import InputError
 from deepsky.networks import _blocks
 
-AVERAGES: Final = {"always": True, "prediction": False}
-
 
 class Dihedral(nn.Module):
     """The mean of a network's features over the eight views of a square image, or its four turns."""
 
-    def __init__(self, network: nn.Module, features: int, always: bool, flips: bool) -> None:
+    invariant = True
+
+    def __init__(self, network: nn.Module, features: int, flips: bool) -> None:
         super().__init__()
-        self.network, self.features, self.always, self.flips = network, features, always, flips
+        self.network, self.features, self.flips = network, features, flips
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, channels, y, y) to (n, features), equal to rounding for all these views of x."""
-        if self.training and not self.always:
-            one: Tensor = self.network(x)
-            return one
         sides = (x, x.flip(3)) if self.flips else (x,)
         views = [torch.rot90(side, turns, (2, 3)) for side in sides for turns in range(4)]
         seen: Tensor = self.network(torch.cat(views))
@@ -44,7 +40,6 @@ def build(
     size: tuple[int, int],
     *,
     variant: str = "resnet",
-    average: Literal["always", "prediction"] = "always",
     flips: bool = True,
     settings: Mapping[str, Any] | None = None,
 ) -> nn.Module:
@@ -52,7 +47,6 @@ def build(
 
     Parameters
     ----------
-    average : over the views "always", or at "prediction" alone; training then wants the augmentation "dihedral".
     flips : without them four turns are averaged, for half the time, or where the sense of spiral arms is asked for.
 
     Raises
@@ -72,4 +66,4 @@ def build(
         if key not in known:
             raise InputError(f"the network {name!r} has no such setting", found=key, known=known)
     network: nn.Module = builder(channels, size, **given)
-    return Dihedral(network, int(network.features), _blocks.choose("average", average, AVERAGES), flips)  # type: ignore[arg-type]
+    return Dihedral(network, int(network.features), flips)  # type: ignore[arg-type]

@@ -137,4 +137,6 @@ def build(
         layers.append(Halve())
         layers += [Block(given if block == 0 else made, made, activation) for block in range(blocks)]
     layers += [GroupNorm(made), _blocks.activation(activation), Mean()]
-    return _blocks.Features(*layers, features=made)
+    network = _blocks.Features(*layers, features=made)
+    network.invariant = True  # type: ignore[assignment]
+    return network

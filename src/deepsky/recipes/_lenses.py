@@ -27,15 +27,13 @@ FRESH_SEED = 303
 KEPT = ("is_lens", "kind", "theta_e", "snr_arc", "magnification", "z_lens", "z_source", "source_magnitude")
 UNIT = 100
 TASK = Classify("is_lens", subclasses="kind")  # a simulation knows what each confuser is
-# training sees one view of an image, prediction the mean of its four turns
-TURNED = {"network": "dihedral:resnet", "settings": {"average": "prediction", "flips": False}}
+NETWORK = {"network": "resnet", "views": 4}
 TRIED = 20_000  # objects on which ways to fit a classical system are compared
 SOURCES = (  # what the figures of a lens recipe rest on
     "simulators",
     "recipes._lenses",
     "tasks.classify",
     "networks.resnet",
-    "networks.dihedral",
     "networks._blocks",
     "normalise",
     "baselines",
@@ -132,9 +130,10 @@ def classical(
 
         ways = [(task, sample) for task in (TASK, Classify("is_lens")) for sample in samples]
         tried = [fit(task, _fewer(sample, TRIED)) for task, sample in ways]
-        found = [of(m, whole.fold("valid")) for m in tried]
-        task, sample = ways[int(np.argmax(found))]
-        return predict(fit(task, sample), judged, quiet=True)
+        best = int(np.argmax([of(m, whole.fold("valid")) for m in tried]))
+        task, sample = ways[best]
+        made = tried[best] if _fewer(sample, TRIED) is sample else fit(task, sample)
+        return predict(made, judged, quiet=True)
 
     return run
 

@@ -37,7 +37,7 @@ RECIPE = Recipe(
     training={
         "tiny": {"network": "resnet", "steps": 60, "baseline": None},
         "quick": {"network": "resnet", "epochs": 14, "baseline": None},
-        "full": {**_lenses.TURNED, "epochs": 16, "batch": 128, "channels": "detail", "baseline": None},
+        "full": {**_lenses.NETWORK, "epochs": 24, "batch": 128, "channels": "detail", "baseline": None},
     },
     measures=MEASURES,
     scores=_lenses.scores,
@@ -62,5 +62,5 @@ RECIPE = Recipe(
     "classical one is tried without the bright arcs and without the kinds of the confusers too, and keeps what is "
     "better on validation.",
     sources=_lenses.SOURCES,
-    by=("theta_e", "snr_arc"),
+    by=("theta_e", "snr_arc", "kind"),
 )

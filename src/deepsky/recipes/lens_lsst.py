@@ -17,7 +17,6 @@ from deepsky.survey import Survey
 SIZES = {"tiny": (600, 400), "quick": (3_000, 2_000), "full": (60_000, 40_000)}
 MORE = {"tiny": 200, "quick": 1_000, "full": 72_000}  # of large, bright arcs, too few to be learnt in a fair sample
 RARE = {"theta_e": (1.2, 3.0), "min_arc_snr": 15.0}
-CENTRED = {**_lenses.TURNED, "network": "dihedral:centred:resnet"}  # a neighbour of the galaxy is no arc about it
 LARGE, BRIGHT, FPR = 1.4, 20.0, 0.01  # arcsec, arc S/N, false positive rate
 
 
@@ -87,8 +86,8 @@ RECIPE = Recipe(
     survey=survey,
     training={
         "tiny": {"network": "resnet", "steps": 60, "channels": "detail", "baseline": None},
-        "quick": {"network": "centred:resnet", "epochs": 10, "channels": "detail", "baseline": None},
-        "full": {**CENTRED, "epochs": 7, "batch": 128, "channels": "detail", "baseline": None},
+        "quick": {"network": "resnet", "epochs": 10, "channels": "detail", "baseline": None},
+        "full": {**_lenses.NETWORK, "epochs": 14, "batch": 128, "channels": "detail", "baseline": None},
     },
     measures=MEASURES,
     scores=_lenses.scores,
@@ -113,9 +112,9 @@ RECIPE = Recipe(
             "Lanusse+2018, MNRAS 473, 3895",
         ),
     ),
-    sources=(*_lenses.SOURCES, "networks.centred"),
+    sources=_lenses.SOURCES,
     by=("theta_e", "snr_arc", "kind"),
-    notes="The network is the small pre-activation resnet, told where the middle is; depth='lanusse' is the paper's, "
+    notes="The network is the small pre-activation resnet; depth='lanusse' is the paper's, "
     "for a GPU. Both systems learn from 120,000 images, most of them of bright arcs or the same galaxies without; the "
     "paper had 16,000. "
     "The classical one is tried without the bright arcs and without the kinds of the confusers too, and keeps what is "

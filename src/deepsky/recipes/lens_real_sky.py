@@ -252,7 +252,7 @@ RECIPE = Recipe(
     training={
         "tiny": {"network": "resnet", "steps": 60, "baseline": None},
         "quick": {"network": "resnet", "steps": 400, "channels": "detail", "baseline": None},
-        "full": {**_lenses.TURNED, "steps": 2_000, "channels": "detail", "baseline": None},
+        "full": {**_lenses.NETWORK, "steps": 2_000, "channels": "detail", "baseline": None},
     },
     measures=MEASURES,
     scores=_lenses.scores,
@@ -261,14 +261,7 @@ RECIPE = Recipe(
     classical_name="gradient boosting on colours and edges (SVM in the quick, logistic regression in the tiny setting)",
     limit=_lenses.limit(MEASURES),
     limit_name="likelihood ratio of the noiseless arcs in the noise of the frame, with known galaxy light",
-    sources=(
-        "simulators",
-        "recipes._lenses",
-        "recipes._real_galaxies",
-        "tasks.classify",
-        "networks.resnet",
-        "networks._blocks",
-    ),
+    sources=(*_lenses.SOURCES, "recipes._real_galaxies"),
     by=("theta_e", "snr_arc", "mag_r"),
     further={
         "ours on simulated galaxies, with arcs and without": at_home,

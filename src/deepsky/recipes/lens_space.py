@@ -34,7 +34,7 @@ RECIPE = Recipe(
     training={
         "tiny": {"network": "resnet", "steps": 60, "baseline": None},
         "quick": {"network": "resnet", "epochs": 14, "baseline": None},
-        "full": {**_lenses.TURNED, "epochs": 7, "batch": 128, "channels": "detail", "baseline": None},
+        "full": {**_lenses.NETWORK, "epochs": 14, "batch": 128, "channels": "detail", "baseline": None},
     },
     measures=MEASURES,
     scores=_lenses.scores,
@@ -55,7 +55,7 @@ RECIPE = Recipe(
         Published("TPR10", 0.3570, "GAMOCLASS, best of the challenge", SOURCE),
     ),
     sources=_lenses.SOURCES,
-    by=("theta_e", "snr_arc"),
+    by=("theta_e", "snr_arc", "kind"),
     notes="Both systems learn from 62,000 images, half of them with bright arcs or without; the challenge gave 20,000. "
     "The classical one is tried without the bright arcs and without the kinds of the confusers too, and keeps what is "
     "better on validation.",

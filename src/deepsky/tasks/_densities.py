@@ -13,6 +13,8 @@ from torch.nn import functional as F
 # Levels of the quantiles that a catalogue keeps: dense enough for PIT and CRPS, wide enough for 99% intervals.
 LEVELS: tuple[float, ...] = (0.005, 0.01, 0.025, *(round(0.05 * i, 2) for i in range(1, 20)), 0.975, 0.99, 0.995)
 
+SHIFT, FLOOR = 0.54, 1e-4  # of a mixture's sigmas: one at an output of zero, and never nothing
+
 
 class Density(nn.Module, ABC):
     """A head whose outputs are the parameters of a density over z, (n, d)."""
@@ -52,10 +54,7 @@ class Mixture(Density):
 
     def parts(self, outputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Log weights (n, k), means (n, k, d) and sigmas (n, k, d)."""
-        k, d = self.components, self.targets
-        log_w = F.log_softmax(outputs[:, :k], -1)
-        mean = outputs[:, k : k * (1 + d)].reshape(-1, k, d)
-        return log_w, mean, F.softplus(outputs[:, k * (1 + d) :].reshape(-1, k, d) + 0.54) + 1e-4
+        return mixture_parts(outputs, self.targets)
 
     def log_prob(
         self, outputs: Tensor, z: Tensor, sigma: Tensor | None, limit: Tensor | None, g: torch.Generator
@@ -84,6 +83,22 @@ class Mixture(Density):
             below = (w * torch.special.ndtr((middle[:, None] - mean) / scale)).sum(1) < levels
             low, high = torch.where(below, middle, low), torch.where(below, high, middle)
         return (low + high) / 2
+
+
+def mixture_parts(outputs: Tensor, d: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Log weights (n, k), means (n, k, d) and sigmas (n, k, d) of a mixture over d numbers, of any number of
+    components: answers to several views of an image, put together, have more than the head gives."""
+    k = outputs.shape[-1] // (1 + 2 * d)
+    log_w = F.log_softmax(outputs[:, :k], -1)
+    mean = outputs[:, k : k * (1 + d)].reshape(-1, k, d)
+    return log_w, mean, F.softplus(outputs[:, k * (1 + d) :].reshape(-1, k, d) + SHIFT) + FLOOR
+
+
+def mixture_outputs(log_w: Tensor, mean: Tensor, sigma: Tensor) -> Tensor:
+    """(n, k * (1 + 2 d)): what `mixture_parts` takes apart."""
+    over = (sigma - FLOOR).clamp(min=1e-6)
+    raw = over + torch.log(-torch.expm1(-over)) - SHIFT  # the inverse of softplus, without overflow
+    return torch.cat([log_w, mean.flatten(1), raw.flatten(1)], 1)
 
 
 class Flow(Density):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self, cast
 
@@ -11,13 +11,16 @@ import torch
 from scipy.special import expit
 from torch import Tensor, nn
 
+from deepsky.augment import dihedral
 from deepsky.calibration import ConformalPIT
 from deepsky.errors import InputError
 from deepsky.metrics.distributions import pit_quantiles, quantile_at
 from deepsky.sample import MOVES, Moves, Sample, Truth
 from deepsky.survey import Survey
 from deepsky.task import Arrays, Output, Score, Task
-from deepsky.tasks._densities import LEVELS, Density, Flow, Mixture
+from deepsky.tasks._densities import LEVELS, Density, Flow, Mixture, mixture_outputs, mixture_parts
+
+SPINS = {"vector": 1, "spin2": 2}
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Regress(Task):
     log : names of the targets whose logarithm is learnt; they must be positive.
     limits : ((name, low, high), ...) of targets that cannot leave a range; learnt through a logit.
     moves : how undeclared label columns turn with the image: "scalar" for a redshift, "spin2", "vector", ...
-    names, units, centre, scale : learnt from the training fold: one of each a number.
+    names, units, centre, scale, turns : learnt from the training fold: one of each a number.
 
     Notes
     -----
@@ -49,6 +52,7 @@ class Regress(Task):
     units: tuple[str, ...] = ()
     centre: tuple[float, ...] = ()
     scale: tuple[float, ...] = ()
+    turns: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("targets", "log"):
@@ -76,6 +80,7 @@ class Regress(Task):
             raise InputError("a regression needs a target", fix="name a column of numbers: --target COLUMN")
         names: list[str] = []
         units: list[str] = []
+        turns: list[str] = []
         for target, truth in truths.items():
             if truth.classes:
                 raise InputError(
@@ -91,12 +96,12 @@ class Regress(Task):
                                  found=f"{tuple(truth.value.shape[1:])} for each object")  # fmt: skip
             names += parts
             units += [truth.unit] * len(parts)
+            turns += [self.moves if self.moves and truth.moves == "fixed" else truth.moves] * len(parts)
         for name in [*self.log, *(n for n, _, _ in self.limits)]:
             if name not in names:
                 raise InputError("log or limits of something that is no target", found=name, known=names)
-        bound = replace(
-            self, names=tuple(names), units=tuple(units), centre=(0.0,) * len(names), scale=(1.0,) * len(names)
-        )
+        bound = replace(self, names=tuple(names), units=tuple(units), turns=tuple(turns),
+                        centre=(0.0,) * len(names), scale=(1.0,) * len(names))  # fmt: skip
         whole = survey.whole or survey  # a bad value in another fold would only show hours later
         values, sigma, limit = _values({t: whole.truth(t) for t in self.targets}, self.targets)
         for i, name in enumerate(names):
@@ -261,6 +266,46 @@ class Regress(Task):
             if interval:
                 columns |= {f"{name}_lo": interval[0], f"{name}_hi": interval[1]}
         return columns
+
+    # -- several views of one image -----------------------------------------------------------------------
+    def check_views(self, turning: Mapping[str, str]) -> None:
+        """Mixtures can be pooled, of numbers that stay, of vectors and of ellipticities; see `Task.check_views`."""
+        if self.density == "flow":
+            raise InputError("the answers of a flow cannot be averaged over views of an image", keyword="views",
+                             fix='density="mixture", or views=1')  # fmt: skip
+        for name, turn in turning.items():
+            if turn not in SPINS:
+                raise InputError("an answer that cannot be turned back with the image", keyword=name, found=turn,
+                                 expected=", ".join(["scalar", *SPINS]), fix="views=1")  # fmt: skip
+        bent = {*self.log, *(name for name, _, _ in self.limits)}
+        for name, turn in zip(self.names, self.turns, strict=True):
+            if turn in SPINS and name in bent:
+                raise InputError("what is learnt through a logarithm or between limits cannot be turned back",
+                                 keyword=name, found=turn, fix="views=1")  # fmt: skip
+
+    def pooled(self, outputs: Sequence[Tensor], elements: Sequence[int]) -> Tensor:
+        """The mixture of all views' mixtures, each turned back."""
+        centre, scale = (torch.tensor(v, dtype=outputs[0].dtype, device=outputs[0].device)
+                         for v in (self.centre, self.scale))  # fmt: skip
+        parts = []
+        for made, element in zip(outputs, elements, strict=True):
+            log_w, mean, sigma = mixture_parts(made, len(self.names))
+            back = self._back(element).to(scale)
+            mean = ((mean * scale + centre) @ back.T - centre) / scale
+            parts.append((log_w, mean, (sigma * scale) @ back.abs().T / scale))
+        log_w, mean, sigma = (torch.cat(list(part), 1) for part in zip(*parts, strict=True))
+        return mixture_outputs(log_w, mean, sigma)
+
+    def _back(self, element: int) -> Tensor:
+        """(d, d) what turns the numbers back from a view of the image; turns by 90 degrees swap and change signs."""
+        turn = dihedral.turn_of(np.array([element]))
+        matrix, at = torch.eye(len(self.names), dtype=torch.float64), 0
+        while at < len(self.names):
+            spin = SPINS.get(self.turns[at], 0)
+            if spin:
+                matrix[at : at + 2, at : at + 2] = turn.matrix(spin)[0].T  # orthogonal: its transpose undoes it
+            at += 2 if spin else 1
+        return matrix
 
     def outputs(self) -> Mapping[str, Output]:
         """Columns with the units of the truth."""
