@@ -203,7 +203,7 @@ RECIPE = Recipe(
     training={
         "tiny": {"network": "resnet", "steps": 40, "channels": "psf", "baseline": None},
         "quick": {"network": "resnet", "epochs": 12, "channels": "psf", "baseline": None},
-        "full": {"network": "resnet", "epochs": 12, "batch": 128, "channels": "psf", "views": 4, "baseline": None},
+        "full": {"network": "resnet", "epochs": 8, "batch": 128, "channels": "psf", "views": 4, "baseline": None},
     },
     measures=MEASURES,
     scores=scores,
