@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from deepsky.errors import InputError
-from deepsky.networks import _blocks, convnet, convnext, dihedral, equivariant, mlp, resnet
+from deepsky.networks import _blocks, asymmetry, convnet, convnext, dihedral, equivariant, mlp, resnet
 
 
 @pytest.mark.parametrize("build", [dihedral.build, equivariant.build])
@@ -46,6 +46,32 @@ def test_dihedral_without_flips_knows_left_from_right() -> None:
         for view in views:
             torch.testing.assert_close(network(view), mean)
         assert not torch.allclose(network(x.flip(3)), mean, atol=1e-3)
+
+
+def test_asymmetry_shows_what_a_half_turn_changes() -> None:
+    torch.manual_seed(0)
+    network = asymmetry.build(2, (33, 33)).eval()
+    at = torch.arange(33) - 16.0
+    galaxy = torch.exp(-(at[:, None] ** 2 + 0.5 * at**2 + 0.3 * at[:, None] * at) / 50).expand(1, 2, 33, 33).clone()
+    seen: list[torch.Tensor] = []
+    network.network.register_forward_pre_hook(lambda _, x: seen.append(x[0]))
+    companion = galaxy.clone()
+    companion[..., 5, 9] += 1.0
+    with torch.no_grad():
+        network(galaxy), network(companion)
+    assert seen[0].shape == (1, 4, 33, 33) and torch.equal(seen[0][:, :2], galaxy)
+    torch.testing.assert_close(seen[0][:, 2:], torch.zeros(1, 2, 33, 33))
+    left = seen[1][0, 2]
+    assert left[5, 9] == pytest.approx(1) and left[27, 23] == pytest.approx(-1)
+    assert (left.abs() > 1e-6).sum() == 2
+    whole = dihedral.build(2, (32, 32), variant="asymmetry:resnet", settings={"settings": {"width": 16}}).eval()
+    x = torch.randn(2, 2, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(whole(x), whole(torch.rot90(x, 1, (2, 3))), rtol=1e-4, atol=1e-4)
+    with pytest.raises(InputError, match="cannot hold another"):
+        asymmetry.build(2, (32, 32), variant="asymmetry:resnet")
+    with pytest.raises(InputError, match="no such setting"):
+        asymmetry.build(2, (32, 32), settings={"widht": 8})
 
 
 def test_dihedral_takes_any_network_by_name() -> None:

@@ -27,12 +27,13 @@ FRESH_SEED = 303
 KEPT = ("is_lens", "kind", "theta_e", "snr_arc", "magnification", "z_lens", "z_source", "source_magnitude")
 UNIT = 100
 TASK = Classify("is_lens", subclasses="kind")  # a simulation knows what each confuser is
-NETWORK = {"network": "resnet", "views": 4}
+NETWORK = {"network": "asymmetry:resnet", "views": 4}  # the lens galaxy is the same on both sides, its arcs are not
 TRIED = 20_000  # objects on which ways to fit a classical system are compared
 SOURCES = (  # what the figures of a lens recipe rest on
     "simulators",
     "recipes._lenses",
     "tasks.classify",
+    "networks.asymmetry",
     "networks.resnet",
     "networks._blocks",
     "normalise",
