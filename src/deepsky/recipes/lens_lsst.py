@@ -115,8 +115,7 @@ RECIPE = Recipe(
     sources=_lenses.SOURCES,
     by=("theta_e", "snr_arc", "kind"),
     notes="The network is the small pre-activation resnet, shown the asymmetry of each image as well; depth='lanusse' "
-    "is the paper's, for a GPU. Both systems learn from 120,000 images, most of them of bright arcs or the same galaxies without; the "
-    "paper had 16,000. "
-    "The classical one is tried without the bright arcs and without the kinds of the confusers too, and keeps what is "
-    "better on validation.",
+    "is the paper's, for a GPU. Both systems learn from 120,000 images, most of them of bright arcs or the same "
+    "galaxies without; the paper had 16,000. The classical one is tried without the bright arcs and without the kinds "
+    "of the confusers too, and keeps what is better on validation.",
 )
