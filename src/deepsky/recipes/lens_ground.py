@@ -37,7 +37,7 @@ RECIPE = Recipe(
     training={
         "tiny": {"network": "resnet", "steps": 60, "baseline": None},
         "quick": {"network": "resnet", "epochs": 14, "baseline": None},
-        "full": {**_lenses.NETWORK, "epochs": 16, "batch": 128, "channels": "detail", "baseline": None},
+        "full": {**_lenses.NETWORK, "epochs": 12, "batch": 128, "channels": "detail", "baseline": None},
     },
     measures=MEASURES,
     scores=_lenses.scores,
