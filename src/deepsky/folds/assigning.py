@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +21,7 @@ from deepsky.survey import FOLDS, Survey
 FRACTIONS = (0.6, 0.1, 0.1, 0.2)
 FEW = 20  # different integers that are taken for classes
 BUFFER = "buffer"  # the fold of objects that are too near to another fold
+ROWS = 1 << 15  # of a row group of the index
 FRONT = ("id", "key", "ra", "dec", "tile", "row", "group", "fold", "crc")
 WORDS = {"train": "train", "training": "train", "tr": "train", "valid": "valid", "val": "valid", "validation": "valid",
          "dev": "valid", "calib": "calib", "calibration": "calib", "test": "test", "testing": "test", "te": "test",
@@ -207,10 +208,16 @@ def write(path: Path, index: pa.Table, made: Assignment) -> pa.Table:
 
 def write_index(path: Path, index: pa.Table) -> None:
     """Write the index of a survey, atomically, in the order of its columns."""
-    index = index.unify_dictionaries().combine_chunks()
+    index = index.unify_dictionaries()
     front = [n for n in FRONT if n in index.column_names]
     index = index.select(front + [n for n in index.column_names if n not in front])
-    atomic_write(Path(path) / "index.parquet", lambda file: pq.write_table(index, file, row_group_size=1 << 17))
+
+    def write(file: BinaryIO) -> None:
+        with pq.ParquetWriter(file, index.schema) as writer:  # what is written is held only a row group at a time
+            for start in range(0, max(1, len(index)), ROWS):
+                writer.write_table(index.slice(start, ROWS), row_group_size=ROWS)
+
+    atomic_write(Path(path) / "index.parquet", write)
 
 
 def kfold(survey: Survey, k: int = 5, *, seed: int = 0, repeats: int = 1, stratify: str | None = None) -> np.ndarray:

@@ -125,7 +125,9 @@ def _by_blocks(
 # -- links ------------------------------------------------------------------------------------------------
 def same_id(survey: Survey) -> Pairs:
     """Objects that came with one id."""
-    return same_value(survey, "object_id" if "object_id" in survey.index.column_names else "id")
+    if "object_id" in survey.index.column_names:
+        return same_value(survey, "object_id")
+    return chained(np.arange(len(survey)), survey.key)
 
 
 def same_value(survey: Survey, column: str) -> Pairs:

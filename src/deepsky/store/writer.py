@@ -195,7 +195,8 @@ def finish(
     if not tiles:
         raise InputError("no object could be used", file=to)
     index = pa.concat_tables(tables, promote_options="permissive")
-    index = index.append_column("key", pa.array(blake_keys(index["id"].to_pylist())))
+    keys = [blake_keys(part.to_pylist()) for part in index["id"].chunks]  # a tile's names at a time as Python objects
+    index = index.append_column("key", pa.array(np.concatenate(keys)))
     schema = replace(schema, notes=(*schema.notes, *notes))
     survey = Survey(to, schema, tuple(tiles), index, np.arange(start_row, dtype=np.int64))
     if folds is not None:
