@@ -15,6 +15,7 @@ from tests.folds import made
 
 from deepsky import folds, labels
 from deepsky.check import check, features
+from deepsky.io import read_json, write_json
 from deepsky.sample import Image
 from deepsky.survey import Survey
 
@@ -70,6 +71,15 @@ def test_damaged_tiles(tmp_path: Path) -> None:
     path.unlink()
     found = check(survey.path, to=tmp_path / "x.png")
     assert "image.flux.npy is missing" in found.problems[0] and found.picture == ""
+
+
+def test_a_unit_that_was_changed_by_hand(tmp_path: Path) -> None:
+    survey = sound(tmp_path / "s", 60)
+    assert check(survey.path, to=None).tiles == ()
+    data = read_json(survey.path / "schema.json")
+    next(iter(data["observations"].values()))["unit"] = "mJy"
+    write_json(survey.path / "schema.json", data)
+    assert "schema.json, or the keys of the index" in check(survey.path, to=None).problems[0]
 
 
 def test_outliers(tmp_path: Path) -> None:

@@ -25,8 +25,8 @@ from deepsky.model import load
 from deepsky.survey import Survey
 from deepsky.training import train
 
-COMMANDS = ["look", "list", "check", "ingest", "split", "label", "train", "crossval", "predict", "evaluate", "compare",
-            "run", "demo"]  # fmt: skip
+COMMANDS = ["look", "list", "check", "ingest", "split", "label", "hats", "train", "crossval", "predict", "evaluate",
+            "compare", "run", "demo"]  # fmt: skip
 QUICK = [
     "--network",
     "mlp",
@@ -261,6 +261,12 @@ def test_help_is_there_at_once():
         assert not heavy and "Commands:" in done.stdout
         found.append(float(seconds))
     assert min(found) < 0.5
+
+
+def test_a_survey_goes_out_as_hats(deepsky_, survey, tmp_path):
+    out = good(deepsky_("hats", survey.path, "--to", "cat"))
+    assert f"{len(survey):,} objects" in out and (tmp_path / "cat" / "hats.properties").is_file()
+    assert "is not empty" in deepsky_("hats", survey.path, "--to", "cat")[2]
 
 
 # -- errors -----------------------------------------------------------------------------------------------------------

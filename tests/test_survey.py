@@ -1,8 +1,10 @@
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from tests import made_up
 
+from deepsky import labels
 from deepsky.errors import InputError
 from deepsky.survey import Survey
 
@@ -58,3 +60,30 @@ def test_what_is_not_a_survey_is_refused(tmp_path, survey):
         Survey.load(tmp_path)
     with pytest.raises(InputError, match="no such label or truth"):
         survey.gather([0], truth=["redshift"])
+
+
+@pytest.mark.parametrize("name", ["index.parquet", "labels/0001.parquet"])
+def test_an_altered_table_is_an_error_in_words_and_never_other_numbers(tmp_path, name):
+    survey = made_up.survey(tmp_path / "s", n=64)
+    labels.add(survey.path, pa.table({"id": survey.id, "mark": np.arange(64.0)}))
+    before = Survey.load(survey.path).index
+    file = survey.path / name
+    whole, rng, caught = file.read_bytes(), np.random.default_rng(0), 0
+    for at in rng.integers(4, len(whole) - 4, 60):
+        bits = bytearray(whole)
+        bits[at] ^= 1 << int(rng.integers(8))
+        file.write_bytes(bits)
+        try:
+            after = Survey.load(survey.path).index
+        except InputError as error:
+            caught += str(file) in str(error)
+        else:  # in the footer: what it tells of encodings, statistics or the writer
+            assert after.replace_schema_metadata(None).equals(before.replace_schema_metadata(None))
+    assert caught > 30
+    file.write_bytes(whole[:-20])
+    with pytest.raises(InputError, match="damaged"):
+        Survey.load(survey.path)
+    if name == "index.parquet":
+        file.unlink()
+        with pytest.raises(InputError, match="missing"):
+            Survey.load(survey.path)

@@ -27,6 +27,7 @@ _CONTENTS = {
     "evaluate": "deepsky.evaluation",
     "compare": "deepsky.evaluation",
     "Report": "deepsky.evaluation",
+    "write_hats": "deepsky.hats",
 }
 __all__ = ["__version__", *_CONTENTS]  # noqa: PLE0604 (all strings)
 

@@ -17,7 +17,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from deepsky.errors import InputError
-from deepsky.io import atomic_write, read_json
+from deepsky.io import atomic_write, read_json, read_parquet, write_parquet
 
 if TYPE_CHECKING:
     import pandas
@@ -68,10 +68,15 @@ class Catalogue:
     held: pa.Table | None = None
     children: pa.Table | None = None
 
+    @property
+    def _stored(self) -> Path:
+        assert self.file is not None  # what is not held lies in a file
+        return self.file
+
     @cached_property
     def table(self) -> pa.Table:
         """All rows as a pyarrow Table."""
-        return self.held if self.held is not None else pq.read_table(self.file)
+        return self.held if self.held is not None else read_parquet(self._stored)
 
     def __len__(self) -> int:
         return int(self.held.num_rows if self.held is not None else pq.read_metadata(self.file).num_rows)
@@ -95,7 +100,7 @@ class Catalogue:
         if name not in self.names:
             raise InputError("no such column in the catalogue", found=name, known=self.names)
         here = self.held is not None or "table" in vars(self)  # else one column is read, and not all
-        found = (self.table if here else pq.read_table(self.file, columns=[name]))[name]
+        found = (self.table if here else read_parquet(self._stored, columns=[name]))[name]
         values = found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
         null: np.ndarray = values.is_null().to_numpy(zero_copy_only=False)
         if pa.types.is_fixed_size_list(values.type):
@@ -170,7 +175,7 @@ class Catalogue:
         return path
 
     def _parquet(self, path: Path) -> None:
-        atomic_write(path, lambda out: pq.write_table(described(self.table, self.meta, self.provenance), out))
+        write_parquet(path, described(self.table, self.meta, self.provenance))
 
     def _fits(self, path: Path) -> None:
         from astropy.io import fits

@@ -129,6 +129,8 @@ def check(survey: Survey | str | Path, *, to: str | Path | None = "check.png", v
     tiles = _tiles(whole)
     if not tiles and (nbytes < VERIFIED if verify is None else verify):
         tiles = [f"{Path(p).relative_to(whole.path)} is missing or its bytes changed" for p in store.verify(whole)]
+    if not tiles and store.fingerprint(whole) != whole.hash:
+        tiles = ["schema.json, or the keys of the index, are not as they were when the survey was written"]
     leaks = fold_rules.leaks(whole) if "fold" in whole.index.column_names else None
     classes = _classes(survey)
     quality = _quality(survey)

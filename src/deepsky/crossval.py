@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from torch import nn
 
 from deepsky import folds as groups
@@ -21,7 +20,7 @@ from deepsky.catalogue import Catalogue, Meta
 from deepsky.errors import InputError
 from deepsky.folds.dividing import uniform
 from deepsky.inference import predict
-from deepsky.io import LOCK, TEMPORARY, atomic_write, lock_folder, read_json, write_json
+from deepsky.io import LOCK, TEMPORARY, lock_folder, read_json, write_json, write_parquet
 from deepsky.model import Model, load
 from deepsky.survey import Survey
 from deepsky.task import Task
@@ -68,7 +67,7 @@ def crossvalidate(
             classical.write(folder / "classical.parquet")
         made.write(folder / "catalogue.parquet")
         if made.children is not None:
-            atomic_write(folder / "children.parquet", lambda out: pq.write_table(made.children, out))
+            write_parquet(folder / "children.parquet", made.children)
         write_json(folder / "manifest.json", {**made.provenance, "rows": len(made)})
         return Catalogue.read(folder)
 

@@ -16,7 +16,7 @@ import deepsky
 from deepsky.catalogue import BASE, Catalogue, Meta, described
 from deepsky.contract import reordered
 from deepsky.errors import Incomplete, InputError
-from deepsky.io import LOCK, TEMPORARY, atomic_write, lock_folder, read_json, write_json
+from deepsky.io import LOCK, TEMPORARY, atomic_write, lock_folder, read_json, read_parquet, write_json, write_parquet
 from deepsky.model import Model
 from deepsky.progress import Progress
 from deepsky.survey import Survey, Tile, release
@@ -170,7 +170,7 @@ def _finish(folder: Path, parts: list[tuple[Path, np.ndarray]], survey: Survey, 
     missing = [file.stem for file, _ in parts if not file.exists()]
     wrong = []
     for file, at in parts:
-        if file.exists() and not pq.read_table(file, columns=["id"])["id"].combine_chunks().equals(
+        if file.exists() and not read_parquet(file, columns=["id"])["id"].combine_chunks().equals(
             survey.index["id"].take(at).combine_chunks()
         ):
             wrong.append(file.stem)
@@ -195,16 +195,16 @@ def _finish(folder: Path, parts: list[tuple[Path, np.ndarray]], survey: Survey, 
 
 
 def _write(file: Path, table: pa.Table) -> None:
-    atomic_write(file, lambda out: pq.write_table(table, out))
+    write_parquet(file, table)
 
 
 def _join(files: list[Path], to: Path) -> None:
     """One file from several, a tile at a time."""
 
     def joined(out: Any) -> None:
-        with pq.ParquetWriter(out, pq.read_schema(files[0])) as writer:
+        with pq.ParquetWriter(out, pq.read_schema(files[0]), write_page_checksum=True) as writer:
             for file in files:
-                writer.write_table(pq.read_table(file))
+                writer.write_table(read_parquet(file))
 
     atomic_write(to, joined)
 

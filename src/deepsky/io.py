@@ -17,11 +17,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 from deepsky.errors import InputError, TrainingError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 TEMPORARY = ".tmp-"  # how the name of an unfinished file begins; readers of folders pass over it
 LOCK = ".lock"
@@ -146,6 +149,51 @@ def _number(text: str) -> float:
     if not math.isfinite(number):  # NaN, Infinity, and 1e999
         raise ValueError(f"{text} is not a finite number")
     return number
+
+
+# -- tables ---------------------------------------------------------------------------------------------------
+SEAL = b"deepsky.seal"
+
+
+def sealed(schema: pa.Schema) -> pa.Schema:
+    """A schema with a checksum of its own names and metadata: those of a Parquet file's pages do not cover its end."""
+    data = {k: v for k, v in (schema.metadata or {}).items() if k != SEAL}
+    names = [(f.name.encode(), *sorted((f.metadata or {}).items())) for f in schema]
+    digest = hashlib.sha256(repr((names, sorted(data.items()))).encode()).hexdigest()
+    return schema.with_metadata({**data, SEAL: digest.encode()})
+
+
+def write_parquet(path: str | Path, table: pa.Table) -> None:
+    """Write a table atomically, a checksum with every page and one of its names and metadata."""
+    import pyarrow.parquet as pq
+
+    table = table.cast(sealed(table.schema))
+    atomic_write(path, lambda file: pq.write_table(table, file, write_page_checksum=True))
+
+
+def read_parquet(path: str | Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a table of deepsky's own and hold it against its checksums; one from elsewhere, without them, as it is.
+
+    Raises
+    ------
+    InputError : it is missing, cut off or altered.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        schema = pq.read_schema(path)
+        table = pq.read_table(path, columns=columns, page_checksum_verification=True)
+    except FileNotFoundError as error:
+        raise InputError("a table is missing", file=path, fix="restore it from a copy, or make it again") from error
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise InputError("this table is damaged", file=path, found=str(error).splitlines()[0][:200],
+                         fix="restore it from a copy, or make it again") from error  # fmt: skip
+    seal = (schema.metadata or {}).get(SEAL)
+    if seal is not None and seal != sealed(schema).metadata[SEAL]:
+        raise InputError("this table is damaged", file=path, found="other names or metadata than were written",
+                         fix="restore it from a copy, or make it again")  # fmt: skip
+    return table
 
 
 # -- hashes ---------------------------------------------------------------------------------------------------

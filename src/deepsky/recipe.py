@@ -296,10 +296,13 @@ def _machine() -> str:
 
 
 def recorded(name: str) -> Mapping[str, Any] | None:
-    """The full result that is kept beside the code under ``benchmarks/results``, or None where there is none."""
-    file = Path(deepsky.__file__).parents[2] / "benchmarks" / "results" / f"{name}.json"
-    found: Mapping[str, Any] | None = read_json(file) if file.exists() else None
-    return found
+    """The full result that was recorded, or None: of ``benchmarks/results``, which an installed package carries along."""
+    package = Path(deepsky.__file__).parent
+    for folder in (package.parents[1] / "benchmarks" / "results", package / "results"):
+        if (folder / f"{name}.json").exists():
+            found: Mapping[str, Any] = read_json(folder / f"{name}.json")
+            return found
+    return None
 
 
 def demo(*, size: str = "quick", to: str | Path = "demo", quiet: bool = False) -> str:

@@ -20,7 +20,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
@@ -28,7 +27,7 @@ from deepsky import labels as label_layer
 from deepsky.constants import SURVEY_FORMAT
 from deepsky.errors import InputError
 from deepsky.expressions import mask
-from deepsky.io import read_json
+from deepsky.io import read_json, read_parquet
 from deepsky.sample import Image, Observation, Row, Sample, Truth
 from deepsky.schema import Column, ImageSchema, RowSchema, Schema
 
@@ -122,7 +121,7 @@ class Survey:
             tiles.append(Tile(name, start, count))
             start += count
         schema = Schema.from_json({k: v for k, v in data.items() if k != "hash"})
-        index = pq.read_table(path / "index.parquet")
+        index = read_parquet(path / "index.parquet")
         if index.num_rows != start:
             raise InputError(
                 "the index and the tiles disagree",

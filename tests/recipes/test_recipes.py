@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+import deepsky
 from deepsky import recipe, registry
 from deepsky.recipes import _lenses
 
@@ -205,3 +206,11 @@ def test_an_unknown_recipe_or_size_names_the_known_ones():
     with pytest.raises(InputError, match="no such size"):
         recipe.run("lens-ground", size="huge")
     assert torch.get_num_threads() == 1
+
+
+def test_an_installed_package_carries_the_recorded_figures(tmp_path, monkeypatch):
+    package = tmp_path / "lib" / "deepsky"
+    (package / "results").mkdir(parents=True)
+    (package / "results" / "lens-ground.json").write_text('{"ours": {}}')
+    monkeypatch.setattr(deepsky, "__file__", str(package / "__init__.py"))
+    assert recipe.recorded("lens-ground") == {"ours": {}} and recipe.recorded("lens-space") is None

@@ -141,3 +141,19 @@ def label(
     typer.echo(f"labels version {version}: {survey}")
     for note in labels.notes(survey, version):
         typer.echo(f"note: {note}")
+
+
+@app.command(epilog=examples("hats galaxies/ --to galaxies-hats/"))
+def hats(
+    survey: Path,
+    to: To,
+    name: Annotated[str, typer.Option(help="of the catalogue; by default the survey's")] = "",
+) -> None:
+    """Write SURVEY as a HATS catalogue, which LSDB opens. Labels and folds go along; pixels are binary columns."""
+    from deepsky.hats import write_hats
+
+    here = open_survey(survey)
+    placed = int((here.column("ra") == here.column("ra")).sum())  # NaN is not itself
+    left = len(here) - placed
+    made = write_hats(here, to, name=name)
+    typer.echo(f"{made}: {placed:,} objects" + (f"; {left:,} without a position are left out" if left else ""))

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from deepsky.errors import InputError
 from deepsky.folds.dividing import divide
 from deepsky.folds.groups import groups
-from deepsky.io import atomic_write, lock_folder, write_json
+from deepsky.io import atomic_write, lock_folder, read_parquet, sealed, write_json
 from deepsky.survey import FOLDS, Survey
 
 FRACTIONS = (0.6, 0.1, 0.1, 0.2)
@@ -56,7 +56,7 @@ def assign(survey: Survey | str | Path, **options: Any) -> Survey:
                          expected="the survey as it was opened")  # fmt: skip
     made = columns(survey, **options)
     with lock_folder(survey.path):
-        index = pq.read_table(survey.path / "index.parquet")
+        index = read_parquet(survey.path / "index.parquet")
         write_index(survey.path, write(survey.path, index, made))
     return Survey.load(survey.path)
 
@@ -212,10 +212,13 @@ def write_index(path: Path, index: pa.Table) -> None:
     front = [n for n in FRONT if n in index.column_names]
     index = index.select(front + [n for n in index.column_names if n not in front])
 
+    schema = sealed(index.schema)
+
     def write(file: BinaryIO) -> None:
-        with pq.ParquetWriter(file, index.schema) as writer:  # what is written is held only a row group at a time
+        # what is written is held only a row group at a time
+        with pq.ParquetWriter(file, schema, write_page_checksum=True) as writer:
             for start in range(0, max(1, len(index)), ROWS):
-                writer.write_table(index.slice(start, ROWS), row_group_size=ROWS)
+                writer.write_table(index.slice(start, ROWS).cast(schema), row_group_size=ROWS)
 
     atomic_write(Path(path) / "index.parquet", write)
 

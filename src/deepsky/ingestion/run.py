@@ -14,7 +14,6 @@ from typing import Any, final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from deepsky import labels as label_layer
 from deepsky import store
@@ -25,7 +24,7 @@ from deepsky.ingestion.chunk import Chunk, Reading
 from deepsky.ingestion.chunk import read as read_chunk
 from deepsky.ingestion.prepare import Prepared, prepare
 from deepsky.ingestion.readers import understand
-from deepsky.io import atomic_write, lock_folder, read_json, release_memory
+from deepsky.io import lock_folder, read_json, read_parquet, release_memory, write_parquet
 from deepsky.progress import Progress
 from deepsky.source import Rejected
 from deepsky.store import Cell, Part
@@ -178,11 +177,11 @@ def _rejected_table(rejected: list[Rejected]) -> pa.Table:
 
 def _write_rejected(rejected: list[Rejected], folder: Path) -> None:
     if rejected:
-        pq.write_table(_rejected_table(rejected), folder / REJECTED)
+        write_parquet(folder / REJECTED, _rejected_table(rejected))
 
 
 def _rejected_of(folder: Path) -> list[Rejected]:
-    rows = pq.read_table(folder / REJECTED).to_pylist() if (folder / REJECTED).exists() else []
+    rows = read_parquet(folder / REJECTED).to_pylist() if (folder / REJECTED).exists() else []
     return [Rejected(r["id"], r["reason"], r["file"]) for r in rows]
 
 
@@ -207,7 +206,7 @@ def _finish(
         notes += list(labels.notes)
     if rejected:
         table = _rejected_table(rejected)
-        atomic_write(to / REJECTED, lambda file: pq.write_table(table, file))
+        write_parquet(to / REJECTED, table)
         notes.append(f"{len(rejected):,} objects were set aside: see {REJECTED}")
     release_memory()
     return store.finish(to, prepared.schema, [c.name for c in cells], folds=folds, notes=notes)

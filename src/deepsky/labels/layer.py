@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from deepsky.errors import InputError
-from deepsky.io import atomic_write, lock_folder
+from deepsky.io import lock_folder, read_parquet, write_parquet
 from deepsky.labels.matching import Matched, match, natural
 from deepsky.schema import Column
 from deepsky.tables import metadata
@@ -56,7 +55,7 @@ def add(
     if not (path / "schema.json").is_file():
         raise InputError("labels are added to a native survey", file=path, expected="a folder with schema.json",
                          fix=f"deepsky ingest {path} --labels TABLE --to NEW")  # fmt: skip
-    index = pq.read_table(path / "index.parquet")
+    index = read_parquet(path / "index.parquet")
     known = {"id", "object_id", "name", "ra", "dec"} & set(index.column_names)
     lost = _set_aside(path)
     found = match(table, index.select(sorted(known)), id_column=id_column, radius_arcsec=radius_arcsec, extra=extra,
@@ -67,7 +66,7 @@ def add(
 
 def _set_aside(path: Path) -> list[str]:
     rejected = path / "rejected.parquet"
-    return [str(i) for i in pq.read_table(rejected)["id"].to_pylist()] if rejected.exists() else []
+    return [str(i) for i in read_parquet(rejected)["id"].to_pylist()] if rejected.exists() else []
 
 
 def write(path: str | Path, labels: Matched, *, labeller: str = "", date: str = "") -> int:
@@ -82,7 +81,7 @@ def write(path: str | Path, labels: Matched, *, labeller: str = "", date: str = 
     table = table.replace_schema_metadata(data)
     with lock_folder(folder):
         number = max(versions(path), default=0) + 1
-        atomic_write(folder / f"{number:04d}.parquet", lambda file: pq.write_table(table, file))
+        write_parquet(folder / f"{number:04d}.parquet", table)
     return number
 
 
@@ -94,7 +93,7 @@ def versions(path: str | Path) -> list[int]:
 
 def notes(path: str | Path, version: int) -> tuple[str, ...]:
     """What was decided when a version was added: how its ids were matched, what was left out."""
-    found = metadata(pq.read_table(Path(path) / "labels" / f"{version:04d}.parquet"), KEY) or {}
+    found = metadata(read_parquet(Path(path) / "labels" / f"{version:04d}.parquet"), KEY) or {}
     return tuple(found.get("notes", ()))
 
 
@@ -102,7 +101,7 @@ def joined(path: Path, ids: pa.ChunkedArray) -> tuple[dict[str, pa.Array | np.nd
     """The label columns of the survey at `path`, aligned with `ids` (see `join`)."""
     layers = []
     for number in versions(path):
-        table = pq.read_table(Path(path) / "labels" / f"{number:04d}.parquet")
+        table = read_parquet(Path(path) / "labels" / f"{number:04d}.parquet")
         stored = (metadata(table, KEY) or {}).get("columns", {})
         columns = {n: Column(**{**c, "classes": tuple(c["classes"])}) for n, c in stored.items()}
         layers.append((table.replace_schema_metadata(None), columns))

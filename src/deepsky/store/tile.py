@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from deepsky.errors import InputError, TrainingError
-from deepsky.io import TEMPORARY, read_json, sha256, sync_folder, write_json
+from deepsky.io import TEMPORARY, read_json, sha256, sync_folder, write_json, write_parquet
 from deepsky.survey import Survey
 from deepsky.units import checksums
 
@@ -109,7 +109,7 @@ def _write(folder: Path, parts: Iterable[Part], beside: Callable[[Path], None] |
     table = (
         pa.concat_tables(tables, promote_options="permissive") if tables else pa.table({"id": pa.nulls(0, pa.string())})
     )
-    pq.write_table(table, draft / ROWS)
+    write_parquet(draft / ROWS, table)
     write_json(draft / SUMS, {name: sha256(draft / f"{name}.npy") for name in sorted(files)})
     if beside is not None:
         beside(draft)

@@ -16,13 +16,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from deepsky import folds as fold_rules
 from deepsky import labels as label_layer
 from deepsky.constants import SURVEY_FORMAT
 from deepsky.errors import InputError
-from deepsky.io import LOCK, TEMPORARY, blake_keys, read_json, release_memory, write_json
+from deepsky.io import LOCK, TEMPORARY, blake_keys, read_json, read_parquet, release_memory, write_json
 from deepsky.sample import Sample
 from deepsky.schema import Schema
 from deepsky.store.packing import describe, pack
@@ -99,7 +98,7 @@ def write(
     for number, parts in enumerate(_cut(stream, tile_bytes)):
         names.append(f"shard-{number:06d}")
         write_tile(draft / names[-1], parts)
-    tables = [pq.read_table(draft / n / ROWS) for n in names]
+    tables = [read_parquet(draft / n / ROWS) for n in names]
     if any(np.isfinite(t["ra"].to_numpy()).any() for t in tables):
         names = _retile(draft, names, tables, to, tile_bytes)
     else:
@@ -184,7 +183,7 @@ def finish(
         folder = to / "tiles" / name
         if not folder.exists():
             raise InputError("a tile is missing", file=to, found=name, fix="run the same command again")
-        table = pq.read_table(folder / ROWS)
+        table = read_parquet(folder / ROWS)
         if table.num_rows == 0:
             continue
         tile = pa.DictionaryArray.from_arrays(np.zeros(table.num_rows, np.int32), pa.array([name], pa.string()))
@@ -214,10 +213,10 @@ def finish(
 def _write_schema(survey: Survey) -> None:
     """Write ``schema.json``: from now on the survey is finished."""
     data = {"format": SURVEY_FORMAT, **survey.schema.json(), "tiles": [[t.name, t.count] for t in survey.tiles]}
-    write_json(survey.path / "schema.json", {**data, "hash": _fingerprint(survey)})
+    write_json(survey.path / "schema.json", {**data, "hash": fingerprint(survey)})
 
 
-def _fingerprint(survey: Survey) -> str:
+def fingerprint(survey: Survey) -> str:
     """Hash of what the arrays hold, of the objects' keys and of what the numbers mean."""
     meaning = {n: asdict(o) for n, o in survey.schema.observations.items()}
     digest = hashlib.sha256(json.dumps(meaning, sort_keys=True).encode())
