@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image as Pillow
@@ -15,7 +14,7 @@ from tests.folds import made
 
 from deepsky import folds, labels
 from deepsky.check import check, features
-from deepsky.io import read_json, write_json
+from deepsky.io import read_json, read_parquet, write_json, write_parquet
 from deepsky.sample import Image
 from deepsky.survey import Survey
 
@@ -40,14 +39,14 @@ def test_a_sound_survey(tmp_path: Path) -> None:
 
 def test_leaks_and_rare_classes(tmp_path: Path) -> None:
     survey = sound(tmp_path / "s", 100)
-    index = pq.read_table(survey.path / "index.parquet")
+    index = read_parquet(survey.path / "index.parquet")
     rows = np.arange(100)
     ra = np.where(rows == 99, index["ra"].to_numpy()[0], index["ra"].to_numpy())
     dec = np.where(rows == 99, index["dec"].to_numpy()[0], index["dec"].to_numpy())
     split = np.where(rows < 50, "train", "test")
     for name, values in (("ra", ra), ("dec", dec)):
         index = index.set_column(index.column_names.index(name), name, pa.array(values))
-    pq.write_table(index.append_column("split", pa.array(split)), survey.path / "index.parquet")
+    write_parquet(survey.path / "index.parquet", index.append_column("split", pa.array(split)))
     folds.assign(survey.path, fold_column="split")
     labels.add(survey.path, {"id": survey.id.tolist(), "kind": ["common"] * 98 + ["rare"] * 2, "one": ["x"] * 100})
     found = check(survey.path, to=None)
@@ -106,8 +105,8 @@ def test_features_leave_out_what_was_not_measured() -> None:
 
 def test_without_folds_and_without_positions(tmp_path: Path) -> None:
     survey = made.survey(tmp_path / "s", n=50)
-    index = pq.read_table(survey.path / "index.parquet").drop_columns(["fold", "group"])
-    pq.write_table(index, survey.path / "index.parquet")
+    index = read_parquet(survey.path / "index.parquet").drop_columns(["fold", "group"])
+    write_parquet(survey.path / "index.parquet", index)
     found = check(survey.path, to=tmp_path / "c.png")
     assert any("has no folds" in p for p in found.problems) and found.leaks is None
     with Pillow.open(found.picture) as picture:

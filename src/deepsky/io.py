@@ -193,7 +193,7 @@ def read_parquet(path: str | Path, columns: Sequence[str] | None = None) -> pa.T
     if seal is not None and seal != sealed(schema).metadata[SEAL]:
         raise InputError("this table is damaged", file=path, found="other names or metadata than were written",
                          fix="restore it from a copy, or make it again")  # fmt: skip
-    return table
+    return table.replace_schema_metadata({k: v for k, v in (table.schema.metadata or {}).items() if k != SEAL} or None)
 
 
 # -- hashes ---------------------------------------------------------------------------------------------------

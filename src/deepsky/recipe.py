@@ -296,7 +296,7 @@ def _machine() -> str:
 
 
 def recorded(name: str) -> Mapping[str, Any] | None:
-    """The full result that was recorded, or None: of ``benchmarks/results``, which an installed package carries along."""
+    """The full result that was recorded under ``benchmarks/results``, which an installed package carries, or None."""
     package = Path(deepsky.__file__).parent
     for folder in (package.parents[1] / "benchmarks" / "results", package / "results"):
         if (folder / f"{name}.json").exists():

@@ -8,7 +8,6 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -18,13 +17,14 @@ from deepsky import folds
 from deepsky.errors import InputError
 from deepsky.folds import dividing
 from deepsky.folds.groups import within
+from deepsky.io import read_parquet, write_parquet
 from deepsky.survey import Survey
 
 
 def with_column(survey: Survey, name: str, values: object) -> Survey:
     """The survey with one more column in its index, on disk."""
-    index = pq.read_table(survey.path / "index.parquet").append_column(name, pa.array(values))
-    pq.write_table(index, survey.path / "index.parquet")
+    index = read_parquet(survey.path / "index.parquet").append_column(name, pa.array(values))
+    write_parquet(survey.path / "index.parquet", index)
     return Survey.load(survey.path)
 
 
