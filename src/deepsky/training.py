@@ -148,7 +148,7 @@ def train(
     described = Network(network, settings or {}) if isinstance(network, str) else resolve.user_module(network)
     some = folds["train"].gather(plan.few(folds["train"], 4096, chosen.batch), truth=task.reads)
     fitted = normalise.fit([some], observation, stretch, channels)
-    _seed(stable_uint(seed, "build"))
+    plan.seed(stable_uint(seed, "build"))
     size = tuple(some.observation(observation).flux.shape[2:])
     built = described.build(fitted.channels, size) if isinstance(network, str) else copy.deepcopy(network)
     described = described.settled(built)
@@ -268,7 +268,7 @@ def _loop(
         while state["step"] < run.steps and not 0 < chosen.patience <= state["waits"]:
             step = state["step"]
             sample = order.batch(step, augment).to(fabric.device)
-            _seed(stable_uint(chosen.seed, "step", step))  # dropout
+            plan.seed(stable_uint(chosen.seed, "step", step))  # dropout
             factor = optimise.rate(chosen.schedule, step, run.steps, warm, state["drops"])
             for kind, o in zip(kinds, optimisers, strict=True):
                 for group in o.param_groups:
@@ -352,7 +352,7 @@ def _look(task: Task, module: nn.Module, weights: Mapping[str, Tensor], valid: S
     """The score on the validation fold with these weights; the module keeps its own."""
     live = module.state_dict()
     own = {n: v.clone() for n, v in live.items()}
-    _put(live, weights)
+    optimise.put(live, weights)
     module.eval()
     scores, counts = [], []
     for i in range(0, len(valid), 256):
@@ -361,16 +361,10 @@ def _look(task: Task, module: nn.Module, weights: Mapping[str, Tensor], valid: S
             outputs = module(sample)
         scores.append(task.score(cast(nn.Module, module.head), outputs, sample))
         counts.append(len(sample))
-    _put(live, own)
+    optimise.put(live, own)
     module.train()
     value = sum(s.value * n for s, n in zip(scores, counts, strict=True)) / sum(counts)
     return replace(scores[0], value=value)
-
-
-def _put(live: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
-    """Write values into a module's own tensors; `load_state_dict` takes ten times as long to check them first."""
-    for name, tensor in live.items():
-        tensor.copy_(weights[name])
 
 
 def _record(
@@ -401,12 +395,3 @@ def _record(
             "seconds": round(state["seconds"], 3),
         }
     )
-
-
-def _seed(value: int) -> None:
-    """Of the processor and, where there is one, the GPU. `torch.manual_seed` also notes where it was called from, for a
-    GPU that may come later, and takes 3 ms for it."""
-    value &= 2**63 - 1
-    torch.default_generator.manual_seed(value)
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        torch.cuda.manual_seed_all(value)
