@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.folds import made
 
-from deepsky import folds
+from deepsky import folds, labels
 from deepsky.errors import InputError
 from deepsky.folds import dividing
 from deepsky.folds.groups import within
@@ -216,6 +216,18 @@ def test_published_split_and_what_it_leaks(tmp_path: Path) -> None:
     assert all({a, b} for a, f, b, g in found.kinds["near-duplicate"].examples if f != g)
     repaired = folds.leaks(folds.assign(survey))
     assert repaired.none and repaired.clean == repaired.objects["test"]
+
+
+def test_a_label_called_fold_moves_nothing_until_it_is_asked_for(tmp_path: Path) -> None:
+    survey = made.survey(tmp_path / "s", n=60)
+    names = ["train", "test"] * 30
+    labels.add(survey.path, {"id": [f"o{i}" for i in range(60)], "fold": names, "kind": ["a", "b", "c"] * 20})
+    assert (Survey.load(survey.path).column("fold") == survey.column("fold")).all()
+    again = folds.assign(survey.path)
+    assert "folds balanced by 'kind'" in (survey.path / "folds.json").read_text()
+    assert {"valid", "calib"} <= set(again.column("fold"))
+    split = dict(zip(survey.id, folds.assign(survey.path, fold_column="fold").column("fold"), strict=True))
+    assert all((split[f"o{i}"] == "test") == (name == "test") for i, name in enumerate(names))
 
 
 def test_kfold(tmp_path: Path) -> None:

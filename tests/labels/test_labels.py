@@ -17,6 +17,7 @@ from tests.folds import made
 from deepsky import labels
 from deepsky.errors import InputError
 from deepsky.labels.ids import bare, plain
+from deepsky.labels.matching import OWN
 from deepsky.survey import Survey
 
 N = 12
@@ -218,6 +219,18 @@ def test_versions_and_relabelling(survey: Survey) -> None:
     assert set(table["date"].to_pylist()) == {"2020-01-01"}
     truth = second.gather(slice(None)).truth["type"]
     assert truth.classes == ("E", "S", "merger") and truth.value.dtype == torch.int64
+
+
+@pytest.mark.parametrize("name", sorted(OWN))
+def test_no_label_takes_the_place_of_a_column_of_the_survey(survey: Survey, name: str) -> None:
+    labels.add(survey.path, {"object": IDS, name: ["test"] * N, "z": np.arange(N)})
+    read = Survey.load(survey.path)
+    assert read.index.select(survey.index.column_names).equals(survey.index)
+    assert (read.key == survey.key).all() and (read.id == survey.id).all()
+    assert set(value_of(read, f"label_{name}").values()) == {"test"} and value_of(read, "z")["o7"] == 7
+    assert any(f"the label is called 'label_{name}'" in n for n in labels.notes(survey.path, 1))
+    with pytest.raises(InputError, match="two labels of one name"):
+        labels.match({"object": IDS, name: ["test"] * N, f"label_{name}": ["a"] * N}, survey.index)
 
 
 def test_several_labellers(survey: Survey) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from deepsky import folds as fold_rules
 from deepsky import labels as label_layer
 from deepsky import store
 from deepsky.constants import SURVEY_FORMAT
@@ -32,7 +33,7 @@ from deepsky.store import Cell, Part
 from deepsky.survey import Survey
 
 REJECTED = "rejected.parquet"
-KEPT = "input_fold"  # column with the fold of a native survey that is converted
+KEPT = "input_fold"  # column with the folds of the input: of a native survey that is converted, of a table
 AHEAD = 8  # chunks that wait for an earlier one
 PIECE = 4096  # objects that are turned into Python's own types at a time
 MOST = 256  # objects in a chunk from files
@@ -104,10 +105,26 @@ def ingest(
         lost = [r.id for r in prepared.rejected]
         table = label_layer.match(labels, prepared.items.select(known), id_column=id_column, extra=extra_labels,
                                   also_known=lost)  # fmt: skip
-    if folds is None:  # a conversion keeps the folds: what was tested stays in the test
-        folds = {"fold_column": KEPT} if KEPT in prepared.schema.columns else {}
+    if folds is None:
+        folds, notes = _kept(prepared)
+        prepared = replace(prepared, schema=replace(prepared.schema, notes=(*prepared.schema.notes, *notes)))
     with lock_folder(to):
         return _ingest(prepared, to, table, workers, budget, max_rejected, tile_bytes, folds, quiet)
+
+
+def _kept(prepared: Prepared) -> tuple[dict[str, Any], list[str]]:
+    """Folds as the input has them, where its column of that name is a split; what was decided.
+
+    A conversion keeps the folds: what was tested stays in the test.
+    """
+    item = next((i for i, name in prepared.names.items() if name == KEPT), None)
+    if item is None:
+        return {}, []
+    words = prepared.items[item].unique().to_pylist()
+    if fold_rules.is_split(words, item, prepared.source.path):
+        return {"fold_column": KEPT}, []
+    shown = ", ".join(str(w) for w in words[:3]) + ", ..." * (len(words) > 3)
+    return {}, [f"the column {item!r} holds no folds ({shown}): it is kept as {KEPT!r}, and folds are made anew"]
 
 
 def _ingest(

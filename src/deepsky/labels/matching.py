@@ -20,6 +20,10 @@ from deepsky.tables import as_table, is_path, unit_of
 
 EXTRA = ("refuse", "ignore")
 ABOUT = ("labeller", "date", "confidence")  # columns that describe a row and are no labels
+OWN = frozenset(  # columns that a survey makes and reads itself: a label of that name would take their place
+    ("id", "object_id", "key", "ra", "dec", "tile", "row", "group", "fold", "crc", "pixel_scale",
+     "unmeasured", "saturated", "edge", "phash")
+)  # fmt: skip
 MAX_CLASSES = 200
 TURNS = re.compile(r"(pos(ition)?_?ang(le)?|pa|theta|phi|e[12]|g[12]|gamma_?[12]|d?[xy])(_|$)", re.IGNORECASE)
 ERRORS = ("{}_sigma", "{}_err", "{}_error", "e_{}")
@@ -107,9 +111,19 @@ def from_columns(columns: Mapping[str, Any], described: Mapping[str, Column]) ->
     table = as_table(columns)
     names = [n for n in table.column_names if n != "id"]
     made = _long(table, table["id"], names, table.num_rows, "labels of the source", [])
+    given = {free_name(n): c for n, c in described.items()}
     known = {n: replace(c, role=made.columns[n].role, classes=made.columns[n].classes, dtype=made.columns[n].dtype)
-             for n, c in described.items() if n in made.columns}  # fmt: skip
+             for n, c in given.items() if n in made.columns}  # fmt: skip
     return replace(made, columns={**made.columns, **known}, notes=())
+
+
+def free_name(name: str) -> str:
+    """What a label is called in a survey: as its column, unless the survey has a column of that name for itself.
+
+    >>> free_name("kind"), free_name("fold")
+    ('kind', 'label_fold')
+    """
+    return f"label_{name}" if name in OWN else name
 
 
 def _label_columns(table: pa.Table, skip: set[str], where: str) -> list[str]:
@@ -140,6 +154,7 @@ def _long(
         text, column = _values(name, values, unit_of(table, name) if name in names else "", where, notes)
         if column is None:
             continue
+        name = _renamed(name, columns, where, notes)
         has = pc.is_valid(text)
         part = pa.table([ids, pa.repeat(name, table.num_rows), text, labeller, date, confidence], schema=LONG).filter(
             has
@@ -153,6 +168,18 @@ def _long(
     if not parts:
         raise InputError("no column holds a label", file=where, found="every value is missing")
     return Matched(pa.concat_tables(parts), _with_errors(columns, notes), tuple(notes))
+
+
+def _renamed(name: str, taken: Mapping[str, Column], where: str, notes: list[str]) -> str:
+    """The name of a label in the survey, with a note where it is another one than that of its column."""
+    new = free_name(name)
+    if new in taken:
+        raise InputError("two labels of one name", file=where, keyword=name, found=new,
+                         expected="each name once", fix=f"rename the column {new!r}")  # fmt: skip
+    if new != name:
+        split = f"; deepsky split SURVEY --fold-column {new} takes it for a published split" * (name == "fold")
+        notes.append(f"a survey has a column {name!r} of its own: the label is called {new!r}{split}")
+    return new
 
 
 def _flat(table: pa.Table, names: list[str]) -> Iterable[tuple[str, pa.Array]]:

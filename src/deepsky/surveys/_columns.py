@@ -36,6 +36,7 @@ PIXELS = (
     ("xpix", "ypix"),
 )
 _POWER = re.compile(r"[-+]?\d(?:\.\d+)?[eE]\+?\d{2}")
+NUMBERING = re.compile(r"fold|split|tile|key|group|row", re.IGNORECASE)  # names whose whole numbers measure nothing
 EXACT = 2**53  # the largest integer up to which a float64 holds every one
 
 

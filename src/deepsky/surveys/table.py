@@ -197,7 +197,7 @@ def _features(
                 raise InputError("no such column of numbers", file=path, keyword="features", found=n, known=numbers)
         chosen = list(wanted)
     else:
-        names = [n for n in numbers if NAMING.search(n)]
+        names = [n for n in numbers if NAMING.search(n) or _columns.NUMBERING.fullmatch(n)]
         keys = [n for n in names if n not in taken and _is_whole(table[n])]
         keys += [n for n in numbers if n not in {*taken, *keys} and _is_long(table[n])]
         truth = [n for n in numbers if n.lower().startswith("true_")]
