@@ -46,6 +46,8 @@ def value_of(survey: Survey, name: str) -> dict[str, object]:
         (["17", "8", "3"], [3, 17, 8], None),
         (["17", "8", "3"], [3.0, 17.0, 8.0], None),
         (["17", "8", "3"], ["0003", "17", "008"], "without leading zeros"),
+        (["001", "002", "010"], ["10.0", "1.0", "2.0"], "without leading zeros"),
+        (["001", "002", "010"], [10.0, 1.0, 2.0], "without leading zeros"),
         (["x/1", "x/2", "x/3"], ["3.fits", "1.fits", "2.fits"], "without folder and ending"),
         (["g1", "g2", "g3"], ["cut/g3.fits.gz", "cut/g1.fits.gz", "cut/g2.fits.gz"], "without folder and ending"),
         (["PGC1", "PGC2", "PGC3"], ["pgc3.png", "pgc1.png", "pgc2.png"], "in lower case"),
@@ -69,6 +71,51 @@ def test_the_column_that_fits_is_found(survey: Survey) -> None:
     assert error.value.keyword == "number" and "o0" in str(error.value.expected)
     with pytest.raises(InputError, match="no such column of ids"):
         labels.match(table, survey.index, id_column="galaxi")
+
+
+def numbered(n: int = 40) -> tuple[list[str], dict[str, list[object]]]:
+    """Ids of files that are numbered, and a table whose rank is another order of the same numbers."""
+    rank = np.random.default_rng(0).permutation(n) + 1
+    return [f"{i + 1:03d}" for i in range(n)], {"rank": rank.tolist(), "cls": ["E", "S"] * (n // 2)}
+
+
+@pytest.mark.parametrize("extra", [{}, {"id": [f"NGC {i}" for i in range(40)]}])
+@pytest.mark.parametrize("text", [False, True])
+def test_running_numbers_are_no_ids_unless_they_are_named(extra: dict[str, list[object]], text: bool) -> None:
+    ids, table = numbered()
+    if text:
+        table["rank"] = [str(r) for r in table["rank"]]
+    with pytest.raises(InputError, match="which column holds the ids is not plain") as error:
+        labels.match({**extra, **table}, objects(ids))
+    assert error.value.keyword == "rank" and "--id-column rank" in str(error.value.fix)
+    assert "40 of 40 ids of 'rank': whole numbers" in str(error.value.found)
+    found = labels.match({**extra, **table}, objects(ids), id_column="rank")
+    got = dict(zip(found.table["id"].to_pylist(), found.table["value"].to_pylist(), strict=True))
+    assert found.table.num_rows == 40 * (1 + len(extra)) and set(got) == set(ids)
+
+
+def test_file_names_are_ids_under_any_name_unless_a_usual_one_is_there() -> None:
+    ids, table = numbered()
+    table["cutout"] = [f"cut/{i}.fits" for i in ids]
+    found = labels.match(table, objects(ids))
+    assert "40 objects labelled by column 'cutout'" in found.notes and set(found.columns) == {"rank", "cls"}
+    half = [c if i % 2 else f"cut/z{i}.fits" for i, c in enumerate(table["cutout"])]
+    with pytest.raises(InputError, match="no label is of an object"):
+        labels.match({**table, "rank": table["cls"], "cutout": half}, objects(ids))
+    with pytest.raises(InputError, match="which column holds the ids is not plain") as error:
+        labels.match({"Object ID": [f"NGC {i}" for i in ids], **table}, objects(ids), extra="ignore")
+    assert error.value.keyword == "cutout" and "none of 'Object ID'" in str(error.value.found)
+
+
+def test_two_columns_of_ids_that_disagree() -> None:
+    ids, table = numbered()
+    both = {"id": table["rank"], "filename": [f"{i}.fits" for i in ids], "cls": table["cls"]}
+    with pytest.raises(InputError, match="name different objects") as error:
+        labels.match(both, objects(ids))
+    assert "--id-column" in str(error.value.fix) and "row 1:" in str(error.value.found)
+    assert "40 objects labelled by column 'id'" in labels.match(both, objects(ids), id_column="id").notes
+    agree = {**both, "id": [int(i) for i in ids]}
+    assert labels.match(agree, objects(ids)).table["id"].to_pylist()[:2] == ids[:2]
 
 
 def test_every_kind_of_table_in_memory(survey: Survey) -> None:

@@ -68,8 +68,10 @@ def match(
     ----------
     labels : path of a table, DataFrame, astropy Table, Arrow table or dict of columns.
     objects : their ids (``id``, ``object_id``, ``name``) and positions (``ra``, ``dec``).
-    id_column : the column of `labels` that holds ids; by default the one that fits best. Ids are compared as they are,
-        then as file names without folder and ending, then without leading zeros.
+    id_column : the column of `labels` that holds ids; by default the one that fits best of those with a usual name
+        (``id``, ``objid``, ``name``, ``filename``, ...), or, where none is called so, a column of text that names
+        nearly all objects. Ids are compared as they are, then as file names without folder and ending, then without
+        leading zeros.
     radius_arcsec : join by position within this radius, one to one; by default only where no id fits, within 1 arcsec.
     extra : "refuse" or "ignore" labels of objects that are not there.
     also_known : ids that labels may name although the survey does not hold them: objects that were set aside.
@@ -77,7 +79,8 @@ def match(
     Raises
     ------
     InputError : an empty table, no label that fits, labels of unknown objects, two labels that contradict each other
-        without a column ``labeller`` to tell them apart, or infinite numbers.
+        without a column ``labeller`` to tell them apart, infinite numbers, or only a column of ids that may be
+        anything, such as running numbers.
     """
     if extra not in EXTRA:
         raise InputError("no such treatment of extra labels", found=extra, known=EXTRA)
@@ -87,7 +90,7 @@ def match(
         raise InputError("no such column of ids", file=where, found=id_column, known=table.column_names)
     notes: list[str] = []
     if radius_arcsec is None:
-        found = by_id.find(table, objects, id_column)
+        found = by_id.find(table, objects, id_column, where)
         if found is not None:
             used = found.column
             rows, at = by_id.pairs(found, where, extra, frozenset(also_known), notes)
