@@ -69,6 +69,21 @@ def test_groups_are_no_larger_than_they_must_be(tmp_path: Path) -> None:
     assert set(found.group) <= set(survey.key)
 
 
+@pytest.mark.parametrize(
+    "field",
+    [
+        np.where(np.arange(40) < 30, np.nan, np.arange(40) // 2),
+        [None if i < 30 else i // 2 for i in range(40)],
+        ["" if i < 15 else " " if i < 25 else None if i < 30 else f"f{i // 2}" for i in range(40)],
+        pa.array(["" if i < 30 else f"f{i // 2}" for i in range(40)]).dictionary_encode(),
+    ],
+)
+def test_a_missing_value_links_nothing(tmp_path: Path, field: object) -> None:
+    survey = with_column(made.survey(tmp_path / "s", n=40), "field", field)
+    group = folds.assign(survey, group_column="field").column("group")
+    assert sorted(np.unique(group, return_counts=True)[1].tolist()) == [1] * 30 + [2] * 5
+
+
 def test_positions_across_zero_and_the_pole(tmp_path: Path) -> None:
     ra, dec = np.array([359.9999, 0.0001, 0.0, 180.0, 90.0]), np.array([0.0, 0.0, 89.9999, 89.9999, 0.0])
     survey = made.survey(tmp_path / "s", ra=ra, dec=dec)
