@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from astropy import units as u
+from astropy.coordinates import SkyCoord
 from astropy.table import MaskedColumn, Table
 from tests.folds import made
 
@@ -161,6 +162,64 @@ def test_by_position_one_to_one(survey: Survey) -> None:
         labels.match(table, survey.index, radius_arcsec=0.01)
     with pytest.raises(InputError, match="no positions"):
         labels.match({"id": IDS, "z": np.arange(N)}, survey.index, radius_arcsec=1.0)
+
+
+def placed(survey: Survey) -> tuple[np.ndarray, np.ndarray, dict[str, object]]:
+    ra, dec = survey.column("ra"), survey.column("dec")
+    return ra, dec, {str(i): repr(float(k)) for k, i in enumerate(survey.id)}
+
+
+@pytest.mark.parametrize(
+    ("names", "ra", "dec"),
+    [
+        (("RA [deg]", "DEC [deg]"), 1.0, 1.0),
+        (("Right Ascension", "Declination"), 1.0, 1.0),
+        (("RAmean", "DECmean"), 1.0, 1.0),
+        (("ra [hour]", "dec [deg]"), 1 / 15, 1.0),
+        (("ra (rad)", "dec (rad)"), np.pi / 180, np.pi / 180),
+    ],
+)
+def test_positions_are_found_as_in_tables_of_objects(
+    survey: Survey, names: tuple[str, str], ra: float, dec: float
+) -> None:
+    a, d, truth = placed(survey)
+    found = labels.match({names[0]: a * ra, names[1]: d * dec, "z": np.arange(1.0 * N)}, survey.index)
+    assert dict(zip(found.table["id"].to_pylist(), found.table["value"].to_pylist(), strict=True)) == truth
+    assert set(found.columns) == {"z"}
+
+
+def test_sexagesimal_positions_and_impossible_ones(survey: Survey, tmp_path: Path) -> None:
+    a, d, truth = placed(survey)
+    sky = SkyCoord(a, d, unit="deg")
+    words = [sky.ra.to_string(u.hour, sep=":", precision=4), sky.dec.to_string(u.deg, sep=":", precision=3)]
+    table = Table({"RA": words[0], "DEC": words[1], "z": np.arange(1.0 * N)})
+    table.write(tmp_path / "l.csv")
+    found = labels.match(tmp_path / "l.csv", survey.index)
+    assert dict(zip(found.table["id"].to_pylist(), found.table["value"].to_pylist(), strict=True)) == truth
+    d = np.where(np.arange(N) == 3, 95.0, d)
+    found = labels.match({"ra": a, "dec": d, "z": np.arange(1.0 * N)}, survey.index)
+    assert set(found.table["id"].to_pylist()) == set(truth) - {str(survey.id[3])}
+    assert "1 labels have no object within 1 arcsec" in found.notes
+
+
+def test_units_that_nothing_declares_are_an_error_with_a_fix_that_works(survey: Survey, tmp_path: Path) -> None:
+    a, d, _ = placed(survey)
+    with pytest.raises(InputError, match="no label lies near an object") as error:
+        labels.match({"ra": np.radians(a), "dec": np.radians(d), "z": np.arange(N)}, survey.index)
+    assert "'ra [rad]' and 'dec [rad]'" in str(error.value.fix)
+    wide = made.survey(tmp_path / "wide", ra=np.linspace(1.0, 23.0, 30), dec=np.zeros(30))  # degrees, not hours
+    table = {"ra": wide.column("ra"), "dec": wide.column("dec"), "z": np.arange(30.0)}
+    with pytest.raises(InputError, match="seem to be hours") as error:
+        labels.match(table, wide.index)
+    assert "'ra [deg]' and 'dec [deg]'" in str(error.value.fix)
+    sure = {"ra [deg]": table["ra"], "dec [deg]": table["dec"], "z": table["z"]}
+    assert labels.match(sure, wide.index).table.num_rows == 30
+
+
+def test_positions_of_odd_names_are_told(survey: Survey) -> None:
+    table = {"id": IDS, "alpha": np.ones(N), "delta": np.ones(N), "z": np.arange(N)}
+    found = labels.match(table, survey.index)
+    assert set(found.columns) == {"z"} and "'alpha' and 'delta' are positions, and no labels" in found.notes
 
 
 # -- what can be wrong ------------------------------------------------------------------------------------

@@ -95,7 +95,7 @@ def match(
             used = found.column
             rows, at = by_id.pairs(found, where, extra, frozenset(also_known), notes)
             skip = {used}
-        elif id_column is None and by_position.known(table) and by_position.known(objects):
+        elif id_column is None and _both_placed(table, objects, where):
             rows, at = by_position.pairs(table, objects, 1.0, where, notes)
             skip = set[str]()
         else:
@@ -103,7 +103,7 @@ def match(
     else:
         rows, at = by_position.pairs(table, objects, radius_arcsec, where, notes)
         skip = set() if id_column is None else {id_column}
-    names = _label_columns(table, skip, where)
+    names = _label_columns(table, skip, where, notes)
     ids = objects["id"].take(pa.array(at))
     table = table.take(pa.array(rows))
     return _long(table, ids, names, objects.num_rows, where, notes)
@@ -129,8 +129,15 @@ def free_name(name: str) -> str:
     return f"label_{name}" if name in OWN else name
 
 
-def _label_columns(table: pa.Table, skip: set[str], where: str) -> list[str]:
-    positions = set(by_position.columns(table) or ())
+def _both_placed(table: pa.Table, objects: pa.Table, where: str) -> bool:
+    return by_position.known(by_position.of_objects(objects)) and by_position.known(by_position.degrees(table, where))
+
+
+def _label_columns(table: pa.Table, skip: set[str], where: str, notes: list[str]) -> list[str]:
+    pair = by_position.columns(table) or ()
+    positions = set(pair)
+    if skip and any("ra" not in n.lower() and "dec" not in n.lower() for n in pair):  # alpha and delta can be labels
+        notes.append(f"{' and '.join(map(repr, pair))} are positions, and no labels")
     names = [n for n in table.column_names if n not in skip | positions and n.lower() not in ABOUT
              and not re.fullmatch(r"(Unnamed: \d+|index|level_0|)", n)]  # fmt: skip
     if not names:

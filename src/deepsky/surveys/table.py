@@ -21,11 +21,12 @@ from deepsky.gate import check_fits
 from deepsky.schema import Column, Noise, RowSchema, Schema
 from deepsky.source import Block, Source
 from deepsky.surveys import _columns
+from deepsky.surveys._columns import degrees, find_position
 from deepsky.surveys._scan import ending, stem
 from deepsky.surveys._tables import FITS, PARQUET, TEXT, VOTABLE, read, read_table
 from deepsky.tables import metadata, unit_of
 
-__all__ = ["claims", "example", "open", "read", "read_table"]
+__all__ = ["claims", "degrees", "example", "find_position", "open", "read", "read_table"]
 
 LABELS = ("class", "label", "target", "classification", "type", "category")
 NAMING = re.compile(  # columns of numbers that name something
