@@ -170,6 +170,25 @@ def test_labels_of_a_source_leave_keys_and_folds_alone(tmp_path: Path) -> None:
     assert sorted(survey.column("label_key").tolist()) == list(range(n))
 
 
+@pytest.mark.parametrize("bad", [np.inf, np.nan])
+def test_labels_of_a_source_are_checked_before_anything_is_read(tmp_path: Path, bad: float) -> None:
+    z = np.full(40, bad) if np.isnan(bad) else np.append(np.arange(39.0), bad)
+    np.savez(tmp_path / "a.npz", images=np.random.default_rng(0).normal(size=(40, 6, 6)), z=z)
+    with pytest.raises(InputError, match="not finite|no column holds a label") as error:
+        ingest(tmp_path / "a.npz", tmp_path / "s", workers=0, quiet=True)
+    assert str(error.value.file).endswith("a.npz") and error.value.keyword == "z"
+    assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize("kind", [np.zeros(40, int), np.full(40, "E")])
+def test_one_class_in_a_source_is_noted(tmp_path: Path, kind: np.ndarray) -> None:
+    source = {"images": np.random.default_rng(0).normal(size=(40, 6, 6)), "label": kind}
+    survey = ingest(source, tmp_path / "s", quiet=True)
+    assert sum("'label' has one class only" in note for note in survey.schema.notes) == 1
+    again = ingest(survey.path, tmp_path / "t", quiet=True)
+    assert sum("'label' has one class only" in note for note in again.schema.notes) == 1
+
+
 def test_every_column_that_a_survey_makes_is_none_of_a_label() -> None:
     assert {*RESERVED, *MEASURED, "id", "ra", "dec", "object_id"} - {"bytes"} <= OWN
 

@@ -294,9 +294,27 @@ def test_nothing_but_missing(survey: Survey) -> None:
         labels.match(3.0, survey.index)
 
 
-def test_one_class_is_noted(survey: Survey) -> None:
-    found = labels.match({"id": IDS, "kind": ["E"] * N}, survey.index)
-    assert any("one class only ('E')" in n for n in found.notes)
+@pytest.mark.parametrize(
+    ("value", "words"), [("E", "one class only ('E')"), (1, "one class only ('1')"), (0.5, "one value only ('0.5')")]
+)
+def test_one_class_is_noted(survey: Survey, value: object, words: str) -> None:
+    table = {"id": IDS, "kind": [value] * N, "z": np.arange(N), "z_err": np.full(N, 0.1)}
+    found = labels.match(table, survey.index)
+    told = [n for n in found.notes if " only (" in n]
+    assert told == [f"'kind' has {words}: nothing can be learnt from these labels alone"]
+
+
+@pytest.mark.parametrize("many", [True, False])
+def test_the_cell_that_is_no_number_is_named(survey: Survey, tmp_path: Path, many: bool) -> None:
+    n = 40
+    mag = [f"{20 + i / 7:.3f}" if many else str(i % 2) for i in range(n)]
+    mag[16] = "abc"
+    wide = made.survey(tmp_path / "wide", n=n)
+    lines = [f"o{i},{m},{'remark' if i % 3 else '7'} {i}" for i, m in enumerate(mag)][::-1]
+    (tmp_path / "l.csv").write_text("\n".join(["id,mag,comment", "o999,1.0,x", *lines]))
+    found = labels.match(tmp_path / "l.csv", wide.index, extra="ignore")
+    told = [note for note in found.notes if "is text and no numbers" in note]
+    assert told == ["'mag' is text and no numbers because of 1 of 40 cells: row 25 holds 'abc'"]
 
 
 def test_ids_survive_beyond_the_digits_of_a_float() -> None:

@@ -6,7 +6,7 @@ import hashlib
 import re
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -105,11 +105,25 @@ def ingest(
         lost = [r.id for r in prepared.rejected]
         table = label_layer.match(labels, prepared.items.select(known), id_column=id_column, extra=extra_labels,
                                   also_known=lost)  # fmt: skip
+    own = [_own_labels(prepared, name) for name in prepared.labels]  # before the long part, as a table of labels
+    prepared = _noted(prepared, [note for made in own for note in made.notes])
     if folds is None:
         folds, notes = _kept(prepared)
-        prepared = replace(prepared, schema=replace(prepared.schema, notes=(*prepared.schema.notes, *notes)))
+        prepared = _noted(prepared, notes)
     with lock_folder(to):
-        return _ingest(prepared, to, table, workers, budget, max_rejected, tile_bytes, folds, quiet)
+        return _ingest(prepared, to, own, table, workers, budget, max_rejected, tile_bytes, folds, quiet)
+
+
+def _own_labels(prepared: Prepared, name: str) -> label_layer.Matched:
+    """Labels that stand in the source itself."""
+    columns = {"id": prepared.items["id"], name: prepared.items[name]}
+    return label_layer.from_columns(columns, {name: prepared.source.schema.columns[name]}, prepared.source.path)
+
+
+def _noted(prepared: Prepared, notes: Iterable[str]) -> Prepared:
+    """With notes that are not there yet: a survey that is converted brings its own."""
+    known = prepared.schema.notes
+    return replace(prepared, schema=replace(prepared.schema, notes=tuple(dict.fromkeys((*known, *notes)))))
 
 
 def _kept(prepared: Prepared) -> tuple[dict[str, Any], list[str]]:
@@ -130,6 +144,7 @@ def _kept(prepared: Prepared) -> tuple[dict[str, Any], list[str]]:
 def _ingest(
     prepared: Prepared,
     to: Path,
+    own: Sequence[label_layer.Matched],
     labels: label_layer.Matched | None,
     workers: int,
     budget: int,
@@ -159,7 +174,7 @@ def _ingest(
             bad: list[Rejected] = []
             parts = _parts(results, counts[cell.name], bad, state, progress)
             store.write_tile(to / "tiles" / cell.name, parts, beside=partial(_write_rejected, bad))
-    return _finish(prepared, to, cells, state.rejected, labels, folds)
+    return _finish(prepared, to, cells, state.rejected, own, labels, folds)
 
 
 def _call(prepared: Prepared, tile_bytes: int) -> dict[str, Any]:
@@ -208,6 +223,7 @@ def _finish(
     to: Path,
     cells: list[Cell],
     rejected: list[Rejected],
+    own: Sequence[label_layer.Matched],
     labels: label_layer.Matched | None,
     folds: Mapping[str, Any],
 ) -> Survey:
@@ -215,10 +231,8 @@ def _finish(
     shutil.rmtree(to / "labels", ignore_errors=True)  # of a call that was killed in this very function
     notes = []
     lost = {r.id for r in rejected}
-    for name in prepared.labels:
-        own = {"id": prepared.items["id"], name: prepared.items[name]}
-        column = prepared.source.schema.columns[name]
-        label_layer.write(to, label_layer.from_columns(own, {name: column}).without(lost), labeller="source")
+    for made in own:
+        label_layer.write(to, made.without(lost), labeller="source")
     if labels is not None:
         label_layer.write(to, labels.without(lost))
         notes += list(labels.notes)

@@ -25,6 +25,7 @@ OWN = frozenset(  # columns that a survey makes and reads itself: a label of tha
      "unmeasured", "saturated", "edge", "phash")
 )  # fmt: skip
 MAX_CLASSES = 200
+NUMBERS = 0.9  # share of the cells of a column that are numbers if it was meant to be one of numbers
 TURNS = re.compile(r"(pos(ition)?_?ang(le)?|pa|theta|phi|e[12]|g[12]|gamma_?[12]|d?[xy])(_|$)", re.IGNORECASE)
 ERRORS = ("{}_sigma", "{}_err", "{}_error", "e_{}")
 LONG = pa.schema([("id", pa.string()), ("name", pa.string()), ("value", pa.string()), ("labeller", pa.string()),
@@ -106,18 +107,23 @@ def match(
     names = _label_columns(table, skip, where, notes)
     ids = objects["id"].take(pa.array(at))
     table = table.take(pa.array(rows))
-    return _long(table, ids, names, objects.num_rows, where, notes)
+    return _long(table, ids, names, rows, objects.num_rows, where, notes)
 
 
-def from_columns(columns: Mapping[str, Any], described: Mapping[str, Column]) -> Matched:
-    """Labels that a reader found itself: ``id`` and one column a label."""
+def from_columns(columns: Mapping[str, Any], described: Mapping[str, Column], where: str) -> Matched:
+    """Labels that a reader found itself: ``id`` and one column a label; `where` is what a message calls the source.
+
+    Raises
+    ------
+    InputError : infinite numbers, or no label at all.
+    """
     table = as_table(columns)
     names = [n for n in table.column_names if n != "id"]
-    made = _long(table, table["id"], names, table.num_rows, "labels of the source", [])
+    made = _long(table, table["id"], names, np.arange(table.num_rows), 0, where, [])
     given = {free_name(n): c for n, c in described.items()}
     known = {n: replace(c, role=made.columns[n].role, classes=made.columns[n].classes, dtype=made.columns[n].dtype)
              for n, c in given.items() if n in made.columns}  # fmt: skip
-    return replace(made, columns={**made.columns, **known}, notes=())
+    return replace(made, columns={**made.columns, **known})
 
 
 def free_name(name: str) -> str:
@@ -154,14 +160,22 @@ def _about(table: pa.Table, name: str, kind: pa.DataType) -> pa.Array:
 
 
 def _long(
-    table: pa.Table, ids: pa.ChunkedArray, names: list[str], objects: int, where: str, notes: list[str]
+    table: pa.Table,
+    ids: pa.ChunkedArray,
+    names: list[str],
+    rows: np.ndarray,
+    objects: int,
+    where: str,
+    notes: list[str],
 ) -> Matched:
+    """Labels in long form; `rows` are those of the table as it was given, `objects` how many could have a label."""
     labeller, date = (_about(table, n, pa.string()) for n in ABOUT[:2])
     confidence = _about(table, "confidence", pa.float64())
     told_apart = labeller.null_count < len(labeller)
     parts, columns = [], dict[str, Column]()
     for name, values in _flat(table, names):
-        text, column = _values(name, values, unit_of(table, name) if name in names else "", where, notes)
+        unit = unit_of(table, name) if name in names else ""
+        text, column = _values(name, values, unit, rows, where, notes)
         if column is None:
             continue
         name = _renamed(name, columns, where, notes)
@@ -176,8 +190,17 @@ def _long(
         parts.append(part)
         columns[name] = column
     if not parts:
-        raise InputError("no column holds a label", file=where, found="every value is missing")
-    return Matched(pa.concat_tables(parts), _with_errors(columns, notes), tuple(notes))
+        raise InputError("no column holds a label", file=where, keyword=", ".join(names[:5]),
+                         found="every value is missing")  # fmt: skip
+    columns = _with_errors(columns, notes)
+    for part in parts:
+        name, kinds = part["name"][0].as_py(), pc.unique(part["value"])
+        if len(kinds) == 1 and columns[name].role == "label":
+            what = "class" if columns[name].dtype != "float64" else "value"
+            notes.append(
+                f"{name!r} has one {what} only ({kinds[0].as_py()!r}): nothing can be learnt from these labels alone"
+            )
+    return Matched(pa.concat_tables(parts), columns, tuple(notes))
 
 
 def _renamed(name: str, taken: Mapping[str, Column], where: str, notes: list[str]) -> str:
@@ -203,7 +226,9 @@ def _flat(table: pa.Table, names: list[str]) -> Iterable[tuple[str, pa.Array]]:
             yield name, column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
 
 
-def _values(name: str, values: pa.Array, unit: str, where: str, notes: list[str]) -> tuple[pa.Array, Column | None]:
+def _values(
+    name: str, values: pa.Array, unit: str, rows: np.ndarray, where: str, notes: list[str]
+) -> tuple[pa.Array, Column | None]:
     """Values as text with nulls where there is no label, and what they are."""
     kind = values.type
     moves: Any = "fixed" if TURNS.match(name) else "scalar"
@@ -235,13 +260,29 @@ def _values(name: str, values: pa.Array, unit: str, where: str, notes: list[str]
     _missing(name, has, notes)
     if not has.any():
         return values, None
+    _odd_cell(name, text, rows, notes)
     classes = sorted({v for v in text if v is not None}, key=natural)
     if len(classes) > min(MAX_CLASSES, max(2, int(has.sum()) // 2)):
         notes.append(f"{name!r} holds text of {len(classes):,} kinds: a column, and no classes")
         return pa.array(text, pa.string()), Column("str", unit, "scalar")
-    if len(classes) == 1:
-        notes.append(f"{name!r} has one class only ({classes[0]!r}): nothing can be learnt from it")
     return pa.array(text, pa.string()), Column("str", unit, "label", classes=tuple(classes))
+
+
+def _odd_cell(name: str, text: list[str | None], rows: np.ndarray, notes: list[str]) -> None:
+    """A note where all but a few cells of text are numbers: those few are why the column is none of numbers."""
+    odd = [i for i, v in enumerate(text) if v is not None and not _is_number(v)]
+    cells = sum(v is not None for v in text)
+    if 0 < len(odd) < (1 - NUMBERS) * cells:
+        notes.append(f"{name!r} is text and no numbers because of {len(odd):,} of {cells:,} cells: "
+                     f"row {rows[odd[0]] + 1} holds {text[odd[0]]!r}")  # fmt: skip
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
 
 
 def _missing(name: str, has: np.ndarray, notes: list[str]) -> None:
