@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.folds import made
 
-from deepsky import folds
+from deepsky import folds, labels
 from deepsky.errors import InputError
 from deepsky.folds import dividing
 from deepsky.folds.groups import within
@@ -67,6 +67,21 @@ def test_groups_are_no_larger_than_they_must_be(tmp_path: Path) -> None:
     assert len({place[10], place[20], place[20.001], place[30]}) == 4
     assert found.links["position"] == 2
     assert set(found.group) <= set(survey.key)
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        np.where(np.arange(40) < 30, np.nan, np.arange(40) // 2),
+        [None if i < 30 else i // 2 for i in range(40)],
+        ["" if i < 15 else " " if i < 25 else None if i < 30 else f"f{i // 2}" for i in range(40)],
+        pa.array(["" if i < 30 else f"f{i // 2}" for i in range(40)]).dictionary_encode(),
+    ],
+)
+def test_a_missing_value_links_nothing(tmp_path: Path, field: object) -> None:
+    survey = with_column(made.survey(tmp_path / "s", n=40), "field", field)
+    group = folds.assign(survey, group_column="field").column("group")
+    assert sorted(np.unique(group, return_counts=True)[1].tolist()) == [1] * 30 + [2] * 5
 
 
 def test_positions_across_zero_and_the_pole(tmp_path: Path) -> None:
@@ -216,6 +231,18 @@ def test_published_split_and_what_it_leaks(tmp_path: Path) -> None:
     assert all({a, b} for a, f, b, g in found.kinds["near-duplicate"].examples if f != g)
     repaired = folds.leaks(folds.assign(survey))
     assert repaired.none and repaired.clean == repaired.objects["test"]
+
+
+def test_a_label_called_fold_moves_nothing_until_it_is_asked_for(tmp_path: Path) -> None:
+    survey = made.survey(tmp_path / "s", n=60)
+    names = ["train", "test"] * 30
+    labels.add(survey.path, {"id": [f"o{i}" for i in range(60)], "fold": names, "kind": ["a", "b", "c"] * 20})
+    assert (Survey.load(survey.path).column("fold") == survey.column("fold")).all()
+    again = folds.assign(survey.path)
+    assert "folds balanced by 'kind'" in (survey.path / "folds.json").read_text()
+    assert {"valid", "calib"} <= set(again.column("fold"))
+    split = dict(zip(survey.id, folds.assign(survey.path, fold_column="fold").column("fold"), strict=True))
+    assert all((split[f"o{i}"] == "test") == (name == "test") for i, name in enumerate(names))
 
 
 def test_kfold(tmp_path: Path) -> None:

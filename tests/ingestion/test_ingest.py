@@ -21,7 +21,11 @@ from tests.ingestion.sources import SIDE, made
 from deepsky import store
 from deepsky.errors import InputError, TrainingError
 from deepsky.ingestion import clear_cache, find_reader, ingest, open, understand
+from deepsky.ingestion.chunk import MEASURED
+from deepsky.ingestion.prepare import RESERVED
 from deepsky.ingestion.run import size_of
+from deepsky.io import blake_keys
+from deepsky.labels.matching import OWN
 from deepsky.source import Source
 from deepsky.survey import Survey
 
@@ -154,6 +158,68 @@ def test_labels_are_checked_before_anything_is_read(tmp_path: Path) -> None:
     assert "folds balanced by 'kind'" in (survey.path / "folds.json").read_text()
     kinds = dict(zip(survey.id, survey.column("kind"), strict=True))
     assert kinds["m4"] == "a" and kinds["m5"] == "b"
+
+
+def test_labels_of_a_source_leave_keys_and_folds_alone(tmp_path: Path) -> None:
+    n = 40
+    draw = np.random.default_rng(0)
+    arrays = {"images": draw.normal(size=(n, 6, 6)), "key": np.arange(n), "fold": np.full(n, "test")}
+    survey = ingest(arrays, tmp_path / "s", quiet=True)
+    assert set(survey.column("fold")) == {"train", "valid", "calib", "test"}
+    assert (survey.key == blake_keys(survey.id.tolist())).all()
+    assert sorted(survey.column("label_key").tolist()) == list(range(n))
+
+
+@pytest.mark.parametrize("bad", [np.inf, np.nan])
+def test_labels_of_a_source_are_checked_before_anything_is_read(tmp_path: Path, bad: float) -> None:
+    z = np.full(40, bad) if np.isnan(bad) else np.append(np.arange(39.0), bad)
+    np.savez(tmp_path / "a.npz", images=np.random.default_rng(0).normal(size=(40, 6, 6)), z=z)
+    with pytest.raises(InputError, match="not finite|no column holds a label") as error:
+        ingest(tmp_path / "a.npz", tmp_path / "s", workers=0, quiet=True)
+    assert str(error.value.file).endswith("a.npz") and error.value.keyword == "z"
+    assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize("kind", [np.zeros(40, int), np.full(40, "E")])
+def test_one_class_in_a_source_is_noted(tmp_path: Path, kind: np.ndarray) -> None:
+    source = {"images": np.random.default_rng(0).normal(size=(40, 6, 6)), "label": kind}
+    survey = ingest(source, tmp_path / "s", quiet=True)
+    assert sum("'label' has one class only" in note for note in survey.schema.notes) == 1
+    again = ingest(survey.path, tmp_path / "t", quiet=True)
+    assert sum("'label' has one class only" in note for note in again.schema.notes) == 1
+
+
+def test_every_column_that_a_survey_makes_is_none_of_a_label() -> None:
+    assert {*RESERVED, *MEASURED, "id", "ra", "dec", "object_id"} - {"bytes"} <= OWN
+
+
+@pytest.mark.parametrize("values", [["x"], [0, 1, 2, 3, 4], [0.0, 1.0], ["A", "B"]])
+@pytest.mark.parametrize("file", [False, True])
+def test_a_column_fold_that_holds_no_folds_is_kept_and_no_feature(
+    tmp_path: Path, values: list[object], file: bool
+) -> None:
+    n = 40
+    frame = pd.DataFrame({"id": [f"o{i}" for i in range(n)], "x": np.random.default_rng(0).normal(size=n)})
+    frame["fold"] = [values[i % len(values)] for i in range(n)]
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    survey = ingest(tmp_path / "t.csv" if file else frame, tmp_path / "s", quiet=True)
+    assert survey.schema.observations["row"].names == ("x",)  # type: ignore[union-attr]
+    assert set(survey.column("input_fold")) == set(values)
+    assert set(survey.column("fold")) == {"train", "valid", "calib", "test"}
+    assert any("the column 'fold' holds no folds" in note for note in survey.schema.notes)
+    asked = ingest(frame, tmp_path / "asked", quiet=True, features=["fold"]) if values == [0.0, 1.0] else None
+    assert asked is None or asked.schema.observations["row"].names == ("fold",)  # type: ignore[union-attr]
+
+
+def test_a_column_fold_with_words_of_a_split(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"id": [f"o{i}" for i in range(40)], "x": np.random.default_rng(0).normal(size=40)})
+    frame["fold"] = ["train", "test"] * 20
+    survey = ingest(frame, tmp_path / "s", quiet=True)
+    assert ((survey.column("fold") == "test") == (survey.column("input_fold") == "test")).all()
+    frame["fold"] = ["train", "tset"] * 20
+    with pytest.raises(InputError, match="a split with unknown words") as error:
+        ingest(frame, tmp_path / "t", quiet=True)
+    assert error.value.found == "tset" and error.value.keyword == "fold" and not (tmp_path / "t").exists()
 
 
 def test_fluxes_are_brought_to_order_one(tmp_path: Path) -> None:

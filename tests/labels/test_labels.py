@@ -11,12 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from astropy import units as u
+from astropy.coordinates import SkyCoord
 from astropy.table import MaskedColumn, Table
 from tests.folds import made
 
 from deepsky import labels
 from deepsky.errors import InputError
 from deepsky.labels.ids import bare, plain
+from deepsky.labels.matching import OWN
 from deepsky.survey import Survey
 
 N = 12
@@ -45,6 +47,8 @@ def value_of(survey: Survey, name: str) -> dict[str, object]:
         (["17", "8", "3"], [3, 17, 8], None),
         (["17", "8", "3"], [3.0, 17.0, 8.0], None),
         (["17", "8", "3"], ["0003", "17", "008"], "without leading zeros"),
+        (["001", "002", "010"], ["10.0", "1.0", "2.0"], "without leading zeros"),
+        (["001", "002", "010"], [10.0, 1.0, 2.0], "without leading zeros"),
         (["x/1", "x/2", "x/3"], ["3.fits", "1.fits", "2.fits"], "without folder and ending"),
         (["g1", "g2", "g3"], ["cut/g3.fits.gz", "cut/g1.fits.gz", "cut/g2.fits.gz"], "without folder and ending"),
         (["PGC1", "PGC2", "PGC3"], ["pgc3.png", "pgc1.png", "pgc2.png"], "in lower case"),
@@ -68,6 +72,51 @@ def test_the_column_that_fits_is_found(survey: Survey) -> None:
     assert error.value.keyword == "number" and "o0" in str(error.value.expected)
     with pytest.raises(InputError, match="no such column of ids"):
         labels.match(table, survey.index, id_column="galaxi")
+
+
+def numbered(n: int = 40) -> tuple[list[str], dict[str, list[object]]]:
+    """Ids of files that are numbered, and a table whose rank is another order of the same numbers."""
+    rank = np.random.default_rng(0).permutation(n) + 1
+    return [f"{i + 1:03d}" for i in range(n)], {"rank": rank.tolist(), "cls": ["E", "S"] * (n // 2)}
+
+
+@pytest.mark.parametrize("extra", [{}, {"id": [f"NGC {i}" for i in range(40)]}])
+@pytest.mark.parametrize("text", [False, True])
+def test_running_numbers_are_no_ids_unless_they_are_named(extra: dict[str, list[object]], text: bool) -> None:
+    ids, table = numbered()
+    if text:
+        table["rank"] = [str(r) for r in table["rank"]]
+    with pytest.raises(InputError, match="which column holds the ids is not plain") as error:
+        labels.match({**extra, **table}, objects(ids))
+    assert error.value.keyword == "rank" and "--id-column rank" in str(error.value.fix)
+    assert "40 of 40 ids of 'rank': whole numbers" in str(error.value.found)
+    found = labels.match({**extra, **table}, objects(ids), id_column="rank")
+    got = dict(zip(found.table["id"].to_pylist(), found.table["value"].to_pylist(), strict=True))
+    assert found.table.num_rows == 40 * (1 + len(extra)) and set(got) == set(ids)
+
+
+def test_file_names_are_ids_under_any_name_unless_a_usual_one_is_there() -> None:
+    ids, table = numbered()
+    table["cutout"] = [f"cut/{i}.fits" for i in ids]
+    found = labels.match(table, objects(ids))
+    assert "40 objects labelled by column 'cutout'" in found.notes and set(found.columns) == {"rank", "cls"}
+    half = [c if i % 2 else f"cut/z{i}.fits" for i, c in enumerate(table["cutout"])]
+    with pytest.raises(InputError, match="no label is of an object"):
+        labels.match({**table, "rank": table["cls"], "cutout": half}, objects(ids))
+    with pytest.raises(InputError, match="which column holds the ids is not plain") as error:
+        labels.match({"Object ID": [f"NGC {i}" for i in ids], **table}, objects(ids), extra="ignore")
+    assert error.value.keyword == "cutout" and "none of 'Object ID'" in str(error.value.found)
+
+
+def test_two_columns_of_ids_that_disagree() -> None:
+    ids, table = numbered()
+    both = {"id": table["rank"], "filename": [f"{i}.fits" for i in ids], "cls": table["cls"]}
+    with pytest.raises(InputError, match="name different objects") as error:
+        labels.match(both, objects(ids))
+    assert "--id-column" in str(error.value.fix) and "row 1:" in str(error.value.found)
+    assert "40 objects labelled by column 'id'" in labels.match(both, objects(ids), id_column="id").notes
+    agree = {**both, "id": [int(i) for i in ids]}
+    assert labels.match(agree, objects(ids)).table["id"].to_pylist()[:2] == ids[:2]
 
 
 def test_every_kind_of_table_in_memory(survey: Survey) -> None:
@@ -113,6 +162,64 @@ def test_by_position_one_to_one(survey: Survey) -> None:
         labels.match(table, survey.index, radius_arcsec=0.01)
     with pytest.raises(InputError, match="no positions"):
         labels.match({"id": IDS, "z": np.arange(N)}, survey.index, radius_arcsec=1.0)
+
+
+def placed(survey: Survey) -> tuple[np.ndarray, np.ndarray, dict[str, object]]:
+    ra, dec = survey.column("ra"), survey.column("dec")
+    return ra, dec, {str(i): repr(float(k)) for k, i in enumerate(survey.id)}
+
+
+@pytest.mark.parametrize(
+    ("names", "ra", "dec"),
+    [
+        (("RA [deg]", "DEC [deg]"), 1.0, 1.0),
+        (("Right Ascension", "Declination"), 1.0, 1.0),
+        (("RAmean", "DECmean"), 1.0, 1.0),
+        (("ra [hour]", "dec [deg]"), 1 / 15, 1.0),
+        (("ra (rad)", "dec (rad)"), np.pi / 180, np.pi / 180),
+    ],
+)
+def test_positions_are_found_as_in_tables_of_objects(
+    survey: Survey, names: tuple[str, str], ra: float, dec: float
+) -> None:
+    a, d, truth = placed(survey)
+    found = labels.match({names[0]: a * ra, names[1]: d * dec, "z": np.arange(1.0 * N)}, survey.index)
+    assert dict(zip(found.table["id"].to_pylist(), found.table["value"].to_pylist(), strict=True)) == truth
+    assert set(found.columns) == {"z"}
+
+
+def test_sexagesimal_positions_and_impossible_ones(survey: Survey, tmp_path: Path) -> None:
+    a, d, truth = placed(survey)
+    sky = SkyCoord(a, d, unit="deg")
+    words = [sky.ra.to_string(u.hour, sep=":", precision=4), sky.dec.to_string(u.deg, sep=":", precision=3)]
+    table = Table({"RA": words[0], "DEC": words[1], "z": np.arange(1.0 * N)})
+    table.write(tmp_path / "l.csv")
+    found = labels.match(tmp_path / "l.csv", survey.index)
+    assert dict(zip(found.table["id"].to_pylist(), found.table["value"].to_pylist(), strict=True)) == truth
+    d = np.where(np.arange(N) == 3, 95.0, d)
+    found = labels.match({"ra": a, "dec": d, "z": np.arange(1.0 * N)}, survey.index)
+    assert set(found.table["id"].to_pylist()) == set(truth) - {str(survey.id[3])}
+    assert "1 labels have no object within 1 arcsec" in found.notes
+
+
+def test_units_that_nothing_declares_are_an_error_with_a_fix_that_works(survey: Survey, tmp_path: Path) -> None:
+    a, d, _ = placed(survey)
+    with pytest.raises(InputError, match="no label lies near an object") as error:
+        labels.match({"ra": np.radians(a), "dec": np.radians(d), "z": np.arange(N)}, survey.index)
+    assert "'ra [rad]' and 'dec [rad]'" in str(error.value.fix)
+    wide = made.survey(tmp_path / "wide", ra=np.linspace(1.0, 23.0, 30), dec=np.zeros(30))  # degrees, not hours
+    table = {"ra": wide.column("ra"), "dec": wide.column("dec"), "z": np.arange(30.0)}
+    with pytest.raises(InputError, match="seem to be hours") as error:
+        labels.match(table, wide.index)
+    assert "'ra [deg]' and 'dec [deg]'" in str(error.value.fix)
+    sure = {"ra [deg]": table["ra"], "dec [deg]": table["dec"], "z": table["z"]}
+    assert labels.match(sure, wide.index).table.num_rows == 30
+
+
+def test_positions_of_odd_names_are_told(survey: Survey) -> None:
+    table = {"id": IDS, "alpha": np.ones(N), "delta": np.ones(N), "z": np.arange(N)}
+    found = labels.match(table, survey.index)
+    assert set(found.columns) == {"z"} and "'alpha' and 'delta' are positions, and no labels" in found.notes
 
 
 # -- what can be wrong ------------------------------------------------------------------------------------
@@ -187,9 +294,27 @@ def test_nothing_but_missing(survey: Survey) -> None:
         labels.match(3.0, survey.index)
 
 
-def test_one_class_is_noted(survey: Survey) -> None:
-    found = labels.match({"id": IDS, "kind": ["E"] * N}, survey.index)
-    assert any("one class only ('E')" in n for n in found.notes)
+@pytest.mark.parametrize(
+    ("value", "words"), [("E", "one class only ('E')"), (1, "one class only ('1')"), (0.5, "one value only ('0.5')")]
+)
+def test_one_class_is_noted(survey: Survey, value: object, words: str) -> None:
+    table = {"id": IDS, "kind": [value] * N, "z": np.arange(N), "z_err": np.full(N, 0.1)}
+    found = labels.match(table, survey.index)
+    told = [n for n in found.notes if " only (" in n]
+    assert told == [f"'kind' has {words}: nothing can be learnt from these labels alone"]
+
+
+@pytest.mark.parametrize("many", [True, False])
+def test_the_cell_that_is_no_number_is_named(survey: Survey, tmp_path: Path, many: bool) -> None:
+    n = 40
+    mag = [f"{20 + i / 7:.3f}" if many else str(i % 2) for i in range(n)]
+    mag[16] = "abc"
+    wide = made.survey(tmp_path / "wide", n=n)
+    lines = [f"o{i},{m},{'remark' if i % 3 else '7'} {i}" for i, m in enumerate(mag)][::-1]
+    (tmp_path / "l.csv").write_text("\n".join(["id,mag,comment", "o999,1.0,x", *lines]))
+    found = labels.match(tmp_path / "l.csv", wide.index, extra="ignore")
+    told = [note for note in found.notes if "is text and no numbers" in note]
+    assert told == ["'mag' is text and no numbers because of 1 of 40 cells: row 25 holds 'abc'"]
 
 
 def test_ids_survive_beyond_the_digits_of_a_float() -> None:
@@ -218,6 +343,18 @@ def test_versions_and_relabelling(survey: Survey) -> None:
     assert set(table["date"].to_pylist()) == {"2020-01-01"}
     truth = second.gather(slice(None)).truth["type"]
     assert truth.classes == ("E", "S", "merger") and truth.value.dtype == torch.int64
+
+
+@pytest.mark.parametrize("name", sorted(OWN))
+def test_no_label_takes_the_place_of_a_column_of_the_survey(survey: Survey, name: str) -> None:
+    labels.add(survey.path, {"object": IDS, name: ["test"] * N, "z": np.arange(N)})
+    read = Survey.load(survey.path)
+    assert read.index.select(survey.index.column_names).equals(survey.index)
+    assert (read.key == survey.key).all() and (read.id == survey.id).all()
+    assert set(value_of(read, f"label_{name}").values()) == {"test"} and value_of(read, "z")["o7"] == 7
+    assert any(f"the label is called 'label_{name}'" in n for n in labels.notes(survey.path, 1))
+    with pytest.raises(InputError, match="two labels of one name"):
+        labels.match({"object": IDS, name: ["test"] * N, f"label_{name}": ["a"] * N}, survey.index)
 
 
 def test_several_labellers(survey: Survey) -> None:

@@ -15,6 +15,7 @@ from astropy.table import Table
 from astropy.wcs import WCS
 
 from deepsky.errors import InputError
+from deepsky.ingestion import ingest
 from deepsky.surveys import _cut, frames
 from deepsky.surveys._frames import collect
 from deepsky.surveys._names import group
@@ -486,6 +487,15 @@ def test_bad_tables(tmp_path, catalogue, words):
 
 
 # -- bad frames ---------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("bad", [(150.0, 95.0), (510.0, 2.0), (np.inf, 2.0), (150.0, -np.inf)])
+def test_an_impossible_position_sets_its_source_aside(tmp_path, bad):
+    folder = frames.example(tmp_path)
+    sources = Table.read(folder / "sources.csv")
+    sources["ra"][3], sources["dec"][3] = bad
+    survey = ingest(folder, tmp_path / "s", catalogue=sources, size=16, workers=0, quiet=True)
+    assert len(survey) == 39 and "star3" not in set(survey.id)
+
+
 def test_singular_coordinates(tmp_path):
     h = header()
     h["CD1_1"] = h["CD2_1"] = 0.0

@@ -213,8 +213,30 @@ def test_sexagesimal_and_radians():
 
 def test_positions_beyond_the_sky():
     with pytest.raises(InputError, match="row 2: 10, 95"):
-        degrees({"ra": [10.0, 10.0], "dec": [0.0, 95.0]})
+        degrees({"ra": [10.0, 10.0, 400.0], "dec": [0.0, 95.0, 0.0]})
     np.testing.assert_allclose(degrees({"ra": [-10.0], "dec": [0.0]})[0], 350)
+
+
+@pytest.mark.parametrize("bad", [(10.0, 95.0), (400.0, 0.0), (np.inf, 0.0), (10.0, -np.inf), (np.nan, 95.0)])
+def test_one_impossible_position_sets_its_object_aside(tmp_path, bad):
+    from deepsky.ingestion import ingest
+
+    ra, dec = degrees({"ra": [-10.0, bad[0], 20.0], "dec": [0.0, bad[1], 1.0]})
+    np.testing.assert_array_equal((ra, dec), [[350, bad[0], 20], [0, bad[1], 1]])
+    n = 20
+    columns = {"id": [f"o{i}" for i in range(n)], "ra": np.arange(n) * 3.0, "dec": np.zeros(n), "x": np.arange(n) % 7}
+    columns["ra"][4], columns["dec"][4] = bad
+    Table(columns).write(tmp_path / "a.ecsv")
+    survey = ingest(tmp_path / "a.ecsv", tmp_path / "s", quiet=True)
+    assert set(survey.id) == set(columns["id"]) - {"o4"}
+    rejected = pq.read_table(survey.path / "rejected.parquet").to_pylist()
+    assert [r["id"] for r in rejected] == ["o4"] and "of " in rejected[0]["reason"]
+
+
+def test_the_unit_in_brackets_behind_a_name():
+    for unit, factor in (("deg", 1), ("hours", 15), ("rad", np.degrees(1))):
+        ra, dec = degrees({f"RA [{unit}]": [1.5], f"Dec ({'rad' if unit == 'rad' else 'deg'})": [0.5]})
+        np.testing.assert_allclose((ra[0], dec[0]), (1.5 * factor, np.degrees(0.5) if unit == "rad" else 0.5))
 
 
 # -- features -----------------------------------------------------------------------------------------------------
@@ -418,6 +440,8 @@ def test_names_with_blanks_and_units_in_brackets(tmp_path):
         (tmp_path / "t.csv").write_text(f"id,{head},mag\na,150.5,-2.25,20\n")
         assert table.open(tmp_path / "t.csv").items()["dec"].to_pylist() == [-2.25]
     (tmp_path / "t.csv").write_text("id,ra (hours),dec,mag\na,10.5,-2.25,20\n")
+    assert table.open(tmp_path / "t.csv").items()["ra"].to_pylist() == [157.5]
+    (tmp_path / "t.csv").write_text("id,ra (hms),dec,mag\na,10.5,-2.25,20\n")
     with pytest.raises(InputError, match="seem to be hours"):
         table.open(tmp_path / "t.csv")
 

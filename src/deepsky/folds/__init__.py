@@ -7,7 +7,7 @@ of group and seed, balanced over the classes where a survey is small. `leaks` co
 
 from __future__ import annotations
 
-from deepsky.folds.assigning import BUFFER, Assignment, assign, columns, kfold, write, write_index
+from deepsky.folds.assigning import BUFFER, Assignment, assign, columns, is_split, kfold, write, write_index
 from deepsky.folds.groups import Groups, groups
 from deepsky.folds.leaking import Leak, Leaks, clean_test, leaks
 
@@ -21,6 +21,7 @@ __all__ = [
     "clean_test",
     "columns",
     "groups",
+    "is_split",
     "kfold",
     "leaks",
     "write",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -130,7 +130,7 @@ def _strata(survey: Survey, stratify: str | None, notes: list[str]) -> np.ndarra
         known = {
             n: c for n, c in survey.schema.columns.items() if c.role != "scalar" and n in survey.index.column_names
         }
-        found = [n for n, c in known.items() if c.classes]
+        found = [n for n, c in known.items() if c.classes and not set(split_words(c.classes)) <= WORDS.keys()]
         found += [n for n, c in known.items() if c.dtype == "int64" and len(np.unique(survey.column(n))) <= FEW]
         if not found:
             return none
@@ -150,19 +150,44 @@ def _strata(survey: Survey, stratify: str | None, notes: list[str]) -> np.ndarra
     return np.asarray(codes, np.int64)
 
 
+def split_words(values: Iterable[object]) -> list[str]:
+    """The words of a split as they are compared: in lower case, "" where there is none."""
+    return ["" if v is None or v != v else str(v).strip().lower() for v in values]
+
+
+def is_split(values: Iterable[object], name: str, file: object = None) -> bool:
+    """Whether the values of a column are those of a published split.
+
+    Raises
+    ------
+    InputError : some are folds, and others are not.
+    """
+    words = set(split_words(values))
+    if not any(WORDS.get(w) in FOLDS for w in words):
+        return False
+    _refuse_unknown(words, name, file)
+    return True
+
+
+def _refuse_unknown(words: set[str], name: str, file: object) -> None:
+    unknown = sorted(words - WORDS.keys())
+    if unknown:
+        raise InputError("a split with unknown words", file=file, keyword=name, found=", ".join(unknown[:5]),
+                         known=sorted({w for w in WORDS if w}), fix="rename the values of that column")  # fmt: skip
+
+
 def _published(
     survey: Survey, column: str, group: np.ndarray, strata: np.ndarray, share: tuple[float, ...], seed: int,
     notes: list[str],
 ) -> np.ndarray:  # fmt: skip
     """Folds as given; valid and calib are taken from train where the split has none."""
-    name = column if column in survey.index.column_names else f"input_{column}"
-    if name not in survey.index.column_names:
+    # the survey's own fold is no published split: a column that was called so was renamed when it came
+    names = (f"input_{column}", f"label_{column}", column) if column in FRONT else (column,)
+    name = next((n for n in names if n in survey.index.column_names), None)
+    if name is None:
         raise InputError("no such column with a split", file=survey.path, found=column, known=survey.index.column_names)
-    words = ["" if v is None or v != v else str(v).strip().lower() for v in survey.column(name)]
-    unknown = sorted(set(words) - WORDS.keys())
-    if unknown:
-        raise InputError("a split with unknown words", file=survey.path, keyword=column, found=", ".join(unknown[:5]),
-                         known=sorted({w for w in WORDS if w}), fix="rename the values of that column")  # fmt: skip
+    words = split_words(survey.column(name))
+    _refuse_unknown(set(words), name, survey.path)
     fold = np.asarray([WORDS[w] for w in words], dtype=object)
     lacking = [f for f in ("valid", "calib") if not (fold == f).any()]
     train = np.flatnonzero(fold == "train")

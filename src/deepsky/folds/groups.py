@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
@@ -131,7 +132,7 @@ def same_id(survey: Survey) -> Pairs:
 
 
 def same_value(survey: Survey, column: str) -> Pairs:
-    """Objects with one value of a column; a missing value links nothing.
+    """Objects with one value of a column; a missing value (NaN, empty text) links nothing.
 
     Raises
     ------
@@ -140,9 +141,13 @@ def same_value(survey: Survey, column: str) -> Pairs:
     if column not in survey.index.column_names:
         raise InputError("no such column to group by", file=survey.path, found=column, known=survey.index.column_names)
     values = survey.index[column].combine_chunks()
-    if not pa.types.is_dictionary(values.type):
-        values = values.dictionary_encode()
-    codes = values.indices.to_numpy(zero_copy_only=False).astype(np.float64)
+    if pa.types.is_dictionary(values.type):
+        values = values.cast(values.type.value_type)
+    if pa.types.is_floating(values.type):
+        values = pc.if_else(pc.is_nan(values), None, values)
+    elif pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
+        values = pc.if_else(pc.equal(pc.utf8_trim_whitespace(values), ""), None, values)
+    codes = values.dictionary_encode().indices.to_numpy(zero_copy_only=False).astype(np.float64)
     rows = np.flatnonzero(np.isfinite(codes))
     return chained(rows, codes[rows])
 

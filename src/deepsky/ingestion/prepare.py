@@ -86,7 +86,7 @@ def _placed(items: pa.Table) -> tuple[pa.Table, list[Rejected]]:
         if name is None or not str(name).strip():
             reasons[row] = "no id"
     unknown = np.isnan(ra) | np.isnan(dec)
-    ra, dec = np.where(unknown, np.nan, np.mod(ra, 360.0)), np.where(unknown, np.nan, dec)
+    ra, dec = np.where(unknown, np.nan, np.mod(np.where(np.isinf(ra), 0.0, ra), 360.0)), np.where(unknown, np.nan, dec)
     for name, values in (("ra", ra), ("dec", dec), ("id", [None if v is None else str(v) for v in ids])):
         column = pa.array(values, pa.string()) if name == "id" else pa.array(values)
         items = items.set_column(items.column_names.index(name), name, column)

@@ -6,7 +6,7 @@ import hashlib
 import re
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any, final
 import numpy as np
 import pyarrow as pa
 
+from deepsky import folds as fold_rules
 from deepsky import labels as label_layer
 from deepsky import store
 from deepsky.constants import SURVEY_FORMAT
@@ -31,7 +32,7 @@ from deepsky.store import Cell, Part
 from deepsky.survey import Survey
 
 REJECTED = "rejected.parquet"
-KEPT = "input_fold"  # column with the fold of a native survey that is converted
+KEPT = "input_fold"  # column with the folds of the input: of a native survey that is converted, of a table
 AHEAD = 8  # chunks that wait for an earlier one
 PIECE = 4096  # objects that are turned into Python's own types at a time
 MOST = 256  # objects in a chunk from files
@@ -103,15 +104,46 @@ def ingest(
         lost = [r.id for r in prepared.rejected]
         table = label_layer.match(labels, prepared.items.select(known), id_column=id_column, extra=extra_labels,
                                   also_known=lost)  # fmt: skip
-    if folds is None:  # a conversion keeps the folds: what was tested stays in the test
-        folds = {"fold_column": KEPT} if KEPT in prepared.schema.columns else {}
+    own = [_own_labels(prepared, name) for name in prepared.labels]  # before the long part, as a table of labels
+    prepared = _noted(prepared, [note for made in own for note in made.notes])
+    if folds is None:
+        folds, notes = _kept(prepared)
+        prepared = _noted(prepared, notes)
     with lock_folder(to):
-        return _ingest(prepared, to, table, workers, budget, max_rejected, tile_bytes, folds, quiet)
+        return _ingest(prepared, to, own, table, workers, budget, max_rejected, tile_bytes, folds, quiet)
+
+
+def _own_labels(prepared: Prepared, name: str) -> label_layer.Matched:
+    """Labels that stand in the source itself."""
+    columns = {"id": prepared.items["id"], name: prepared.items[name]}
+    return label_layer.from_columns(columns, {name: prepared.source.schema.columns[name]}, prepared.source.path)
+
+
+def _noted(prepared: Prepared, notes: Iterable[str]) -> Prepared:
+    """With notes that are not there yet: a survey that is converted brings its own."""
+    known = prepared.schema.notes
+    return replace(prepared, schema=replace(prepared.schema, notes=tuple(dict.fromkeys((*known, *notes)))))
+
+
+def _kept(prepared: Prepared) -> tuple[dict[str, Any], list[str]]:
+    """Folds as the input has them, where its column of that name is a split; what was decided.
+
+    A conversion keeps the folds: what was tested stays in the test.
+    """
+    item = next((i for i, name in prepared.names.items() if name == KEPT), None)
+    if item is None:
+        return {}, []
+    words = prepared.items[item].unique().to_pylist()
+    if fold_rules.is_split(words, item, prepared.source.path):
+        return {"fold_column": KEPT}, []
+    shown = ", ".join(str(w) for w in words[:3]) + ", ..." * (len(words) > 3)
+    return {}, [f"the column {item!r} holds no folds ({shown}): it is kept as {KEPT!r}, and folds are made anew"]
 
 
 def _ingest(
     prepared: Prepared,
     to: Path,
+    own: Sequence[label_layer.Matched],
     labels: label_layer.Matched | None,
     workers: int,
     budget: int,
@@ -141,7 +173,7 @@ def _ingest(
             bad: list[Rejected] = []
             parts = _parts(results, counts[cell.name], bad, state, progress)
             store.write_tile(to / "tiles" / cell.name, parts, beside=partial(_write_rejected, bad))
-    return _finish(prepared, to, cells, state.rejected, labels, folds)
+    return _finish(prepared, to, cells, state.rejected, own, labels, folds)
 
 
 def _call(prepared: Prepared, tile_bytes: int) -> dict[str, Any]:
@@ -190,6 +222,7 @@ def _finish(
     to: Path,
     cells: list[Cell],
     rejected: list[Rejected],
+    own: Sequence[label_layer.Matched],
     labels: label_layer.Matched | None,
     folds: Mapping[str, Any],
 ) -> Survey:
@@ -197,10 +230,8 @@ def _finish(
     shutil.rmtree(to / "labels", ignore_errors=True)  # of a call that was killed in this very function
     notes = []
     lost = {r.id for r in rejected}
-    for name in prepared.labels:
-        own = {"id": prepared.items["id"], name: prepared.items[name]}
-        column = prepared.source.schema.columns[name]
-        label_layer.write(to, label_layer.from_columns(own, {name: column}).without(lost), labeller="source")
+    for made in own:
+        label_layer.write(to, made.without(lost), labeller="source")
     if labels is not None:
         label_layer.write(to, labels.without(lost))
         notes += list(labels.notes)

@@ -20,7 +20,12 @@ from deepsky.tables import as_table, is_path, unit_of
 
 EXTRA = ("refuse", "ignore")
 ABOUT = ("labeller", "date", "confidence")  # columns that describe a row and are no labels
+OWN = frozenset(  # columns that a survey makes and reads itself: a label of that name would take their place
+    ("id", "object_id", "key", "ra", "dec", "tile", "row", "group", "fold", "crc", "pixel_scale",
+     "unmeasured", "saturated", "edge", "phash")
+)  # fmt: skip
 MAX_CLASSES = 200
+NUMBERS = 0.9  # share of the cells of a column that are numbers if it was meant to be one of numbers
 TURNS = re.compile(r"(pos(ition)?_?ang(le)?|pa|theta|phi|e[12]|g[12]|gamma_?[12]|d?[xy])(_|$)", re.IGNORECASE)
 ERRORS = ("{}_sigma", "{}_err", "{}_error", "e_{}")
 LONG = pa.schema([("id", pa.string()), ("name", pa.string()), ("value", pa.string()), ("labeller", pa.string()),
@@ -64,8 +69,10 @@ def match(
     ----------
     labels : path of a table, DataFrame, astropy Table, Arrow table or dict of columns.
     objects : their ids (``id``, ``object_id``, ``name``) and positions (``ra``, ``dec``).
-    id_column : the column of `labels` that holds ids; by default the one that fits best. Ids are compared as they are,
-        then as file names without folder and ending, then without leading zeros.
+    id_column : the column of `labels` that holds ids; by default the one that fits best of those with a usual name
+        (``id``, ``objid``, ``name``, ``filename``, ...), or, where none is called so, a column of text that names
+        nearly all objects. Ids are compared as they are, then as file names without folder and ending, then without
+        leading zeros.
     radius_arcsec : join by position within this radius, one to one; by default only where no id fits, within 1 arcsec.
     extra : "refuse" or "ignore" labels of objects that are not there.
     also_known : ids that labels may name although the survey does not hold them: objects that were set aside.
@@ -73,7 +80,8 @@ def match(
     Raises
     ------
     InputError : an empty table, no label that fits, labels of unknown objects, two labels that contradict each other
-        without a column ``labeller`` to tell them apart, or infinite numbers.
+        without a column ``labeller`` to tell them apart, infinite numbers, or only a column of ids that may be
+        anything, such as running numbers.
     """
     if extra not in EXTRA:
         raise InputError("no such treatment of extra labels", found=extra, known=EXTRA)
@@ -83,12 +91,12 @@ def match(
         raise InputError("no such column of ids", file=where, found=id_column, known=table.column_names)
     notes: list[str] = []
     if radius_arcsec is None:
-        found = by_id.find(table, objects, id_column)
+        found = by_id.find(table, objects, id_column, where)
         if found is not None:
             used = found.column
             rows, at = by_id.pairs(found, where, extra, frozenset(also_known), notes)
             skip = {used}
-        elif id_column is None and by_position.known(table) and by_position.known(objects):
+        elif id_column is None and _both_placed(table, objects, where):
             rows, at = by_position.pairs(table, objects, 1.0, where, notes)
             skip = set[str]()
         else:
@@ -96,24 +104,46 @@ def match(
     else:
         rows, at = by_position.pairs(table, objects, radius_arcsec, where, notes)
         skip = set() if id_column is None else {id_column}
-    names = _label_columns(table, skip, where)
+    names = _label_columns(table, skip, where, notes)
     ids = objects["id"].take(pa.array(at))
     table = table.take(pa.array(rows))
-    return _long(table, ids, names, objects.num_rows, where, notes)
+    return _long(table, ids, names, rows, objects.num_rows, where, notes)
 
 
-def from_columns(columns: Mapping[str, Any], described: Mapping[str, Column]) -> Matched:
-    """Labels that a reader found itself: ``id`` and one column a label."""
+def from_columns(columns: Mapping[str, Any], described: Mapping[str, Column], where: str) -> Matched:
+    """Labels that a reader found itself: ``id`` and one column a label; `where` is what a message calls the source.
+
+    Raises
+    ------
+    InputError : infinite numbers, or no label at all.
+    """
     table = as_table(columns)
     names = [n for n in table.column_names if n != "id"]
-    made = _long(table, table["id"], names, table.num_rows, "labels of the source", [])
+    made = _long(table, table["id"], names, np.arange(table.num_rows), 0, where, [])
+    given = {free_name(n): c for n, c in described.items()}
     known = {n: replace(c, role=made.columns[n].role, classes=made.columns[n].classes, dtype=made.columns[n].dtype)
-             for n, c in described.items() if n in made.columns}  # fmt: skip
-    return replace(made, columns={**made.columns, **known}, notes=())
+             for n, c in given.items() if n in made.columns}  # fmt: skip
+    return replace(made, columns={**made.columns, **known})
 
 
-def _label_columns(table: pa.Table, skip: set[str], where: str) -> list[str]:
-    positions = set(by_position.columns(table) or ())
+def free_name(name: str) -> str:
+    """What a label is called in a survey: as its column, unless the survey has a column of that name for itself.
+
+    >>> free_name("kind"), free_name("fold")
+    ('kind', 'label_fold')
+    """
+    return f"label_{name}" if name in OWN else name
+
+
+def _both_placed(table: pa.Table, objects: pa.Table, where: str) -> bool:
+    return by_position.known(by_position.of_objects(objects)) and by_position.known(by_position.degrees(table, where))
+
+
+def _label_columns(table: pa.Table, skip: set[str], where: str, notes: list[str]) -> list[str]:
+    pair = by_position.columns(table) or ()
+    positions = set(pair)
+    if skip and any("ra" not in n.lower() and "dec" not in n.lower() for n in pair):  # alpha and delta can be labels
+        notes.append(f"{' and '.join(map(repr, pair))} are positions, and no labels")
     names = [n for n in table.column_names if n not in skip | positions and n.lower() not in ABOUT
              and not re.fullmatch(r"(Unnamed: \d+|index|level_0|)", n)]  # fmt: skip
     if not names:
@@ -130,16 +160,25 @@ def _about(table: pa.Table, name: str, kind: pa.DataType) -> pa.Array:
 
 
 def _long(
-    table: pa.Table, ids: pa.ChunkedArray, names: list[str], objects: int, where: str, notes: list[str]
+    table: pa.Table,
+    ids: pa.ChunkedArray,
+    names: list[str],
+    rows: np.ndarray,
+    objects: int,
+    where: str,
+    notes: list[str],
 ) -> Matched:
+    """Labels in long form; `rows` are those of the table as it was given, `objects` how many could have a label."""
     labeller, date = (_about(table, n, pa.string()) for n in ABOUT[:2])
     confidence = _about(table, "confidence", pa.float64())
     told_apart = labeller.null_count < len(labeller)
     parts, columns = [], dict[str, Column]()
     for name, values in _flat(table, names):
-        text, column = _values(name, values, unit_of(table, name) if name in names else "", where, notes)
+        unit = unit_of(table, name) if name in names else ""
+        text, column = _values(name, values, unit, rows, where, notes)
         if column is None:
             continue
+        name = _renamed(name, columns, where, notes)
         has = pc.is_valid(text)
         part = pa.table([ids, pa.repeat(name, table.num_rows), text, labeller, date, confidence], schema=LONG).filter(
             has
@@ -151,8 +190,29 @@ def _long(
         parts.append(part)
         columns[name] = column
     if not parts:
-        raise InputError("no column holds a label", file=where, found="every value is missing")
-    return Matched(pa.concat_tables(parts), _with_errors(columns, notes), tuple(notes))
+        raise InputError("no column holds a label", file=where, keyword=", ".join(names[:5]),
+                         found="every value is missing")  # fmt: skip
+    columns = _with_errors(columns, notes)
+    for part in parts:
+        name, kinds = part["name"][0].as_py(), pc.unique(part["value"])
+        if len(kinds) == 1 and columns[name].role == "label":
+            what = "class" if columns[name].dtype != "float64" else "value"
+            notes.append(
+                f"{name!r} has one {what} only ({kinds[0].as_py()!r}): nothing can be learnt from these labels alone"
+            )
+    return Matched(pa.concat_tables(parts), columns, tuple(notes))
+
+
+def _renamed(name: str, taken: Mapping[str, Column], where: str, notes: list[str]) -> str:
+    """The name of a label in the survey, with a note where it is another one than that of its column."""
+    new = free_name(name)
+    if new in taken:
+        raise InputError("two labels of one name", file=where, keyword=name, found=new,
+                         expected="each name once", fix=f"rename the column {new!r}")  # fmt: skip
+    if new != name:
+        split = f"; deepsky split SURVEY --fold-column {new} takes it for a published split" * (name == "fold")
+        notes.append(f"a survey has a column {name!r} of its own: the label is called {new!r}{split}")
+    return new
 
 
 def _flat(table: pa.Table, names: list[str]) -> Iterable[tuple[str, pa.Array]]:
@@ -166,7 +226,9 @@ def _flat(table: pa.Table, names: list[str]) -> Iterable[tuple[str, pa.Array]]:
             yield name, column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
 
 
-def _values(name: str, values: pa.Array, unit: str, where: str, notes: list[str]) -> tuple[pa.Array, Column | None]:
+def _values(
+    name: str, values: pa.Array, unit: str, rows: np.ndarray, where: str, notes: list[str]
+) -> tuple[pa.Array, Column | None]:
     """Values as text with nulls where there is no label, and what they are."""
     kind = values.type
     moves: Any = "fixed" if TURNS.match(name) else "scalar"
@@ -198,13 +260,29 @@ def _values(name: str, values: pa.Array, unit: str, where: str, notes: list[str]
     _missing(name, has, notes)
     if not has.any():
         return values, None
+    _odd_cell(name, text, rows, notes)
     classes = sorted({v for v in text if v is not None}, key=natural)
     if len(classes) > min(MAX_CLASSES, max(2, int(has.sum()) // 2)):
         notes.append(f"{name!r} holds text of {len(classes):,} kinds: a column, and no classes")
         return pa.array(text, pa.string()), Column("str", unit, "scalar")
-    if len(classes) == 1:
-        notes.append(f"{name!r} has one class only ({classes[0]!r}): nothing can be learnt from it")
     return pa.array(text, pa.string()), Column("str", unit, "label", classes=tuple(classes))
+
+
+def _odd_cell(name: str, text: list[str | None], rows: np.ndarray, notes: list[str]) -> None:
+    """A note where all but a few cells of text are numbers: those few are why the column is none of numbers."""
+    odd = [i for i, v in enumerate(text) if v is not None and not _is_number(v)]
+    cells = sum(v is not None for v in text)
+    if 0 < len(odd) < (1 - NUMBERS) * cells:
+        notes.append(f"{name!r} is text and no numbers because of {len(odd):,} of {cells:,} cells: "
+                     f"row {rows[odd[0]] + 1} holds {text[odd[0]]!r}")  # fmt: skip
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
 
 
 def _missing(name: str, has: np.ndarray, notes: list[str]) -> None:

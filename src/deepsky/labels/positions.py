@@ -5,32 +5,47 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
+from deepsky import registry
 from deepsky.errors import InputError
-from deepsky.tables import unit_of
 
-RA = ("ra", "raj2000", "_raj2000", "ra_deg", "ra_icrs", "right_ascension", "alpha_j2000", "ra_j2000", "target_ra")
-DEC = ("dec", "dej2000", "_dej2000", "dec_deg", "de_icrs", "declination", "delta_j2000", "dec_j2000", "target_dec")
+UNITS = "call the columns by their unit: 'ra [deg]' and 'dec [deg]', 'ra [hour]', or 'ra [rad]' and 'dec [rad]'"
 
 
 def columns(table: pa.Table) -> tuple[str, str] | None:
-    """The columns of right ascension and declination [deg], or None."""
-    by_name = {n.lower(): n for n in table.column_names}
-    ra, dec = (next((by_name[n] for n in names if n in by_name), None) for names in (RA, DEC))
-    if ra is None or dec is None:
-        return None
-    numbers = all(pa.types.is_floating(table.schema.field(n).type) for n in (ra, dec))
-    return (ra, dec) if numbers else None
+    """The columns of right ascension and declination, found as a reader of tables finds them, or None."""
+    found: tuple[str, str] | None = registry.find("surveys", "table").find_position(table)
+    return found
 
 
-def known(table: pa.Table) -> bool:
+def known(sky: np.ndarray) -> bool:
     """Whether any row has a position."""
-    names = columns(table)
-    return names is not None and bool(np.isfinite(_degrees(table, names[1])).any())
+    return bool(np.isfinite(sky).all(0).any())
 
 
-def _degrees(table: pa.Table, name: str) -> np.ndarray:
-    values = table[name].to_numpy(zero_copy_only=False).astype(np.float64)
-    return np.asarray(values * 15.0) if unit_of(table, name) in {"hourangle", "h"} else values
+def of_objects(objects: pa.Table) -> np.ndarray:
+    """(2, n) right ascension and declination [deg] of a survey's objects, NaN where one has none."""
+    if not {"ra", "dec"} <= set(objects.column_names):
+        return np.full((2, objects.num_rows), np.nan)
+    return np.stack([objects[n].to_numpy(zero_copy_only=False).astype(np.float64) for n in ("ra", "dec")])
+
+
+def degrees(table: pa.Table, where: str) -> np.ndarray:
+    """(2, n) right ascension and declination [deg] of a table's rows, NaN where one has none.
+
+    Raises
+    ------
+    InputError : right ascensions in hours that nothing declares, text that is no angle, or most values beyond the sky.
+    """
+    pair = columns(table)
+    if pair is None:
+        return np.full((2, table.num_rows), np.nan)
+    try:
+        sky = np.stack(registry.find("surveys", "table").degrees(table, pair, file=where))
+    except InputError as error:
+        raise InputError(error.problem, file=where, keyword=error.keyword, found=error.found, expected=error.expected,
+                         fix=f"{UNITS}; or join by id: --id-column NAME") from error  # fmt: skip
+    possible = np.isfinite(sky).all(0) & (np.abs(sky[1]) <= 90) & (sky[0] >= 0) & (sky[0] <= 360)
+    return np.where(possible, sky, np.nan)
 
 
 def unit_vectors(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
@@ -51,17 +66,15 @@ def pairs(
 
     Raises
     ------
-    InputError : a side has no positions, or nothing lies within the radius.
+    InputError : a side has no positions, nothing lies within the radius, or see `degrees`.
     """
-    ours, theirs = columns(objects), columns(table)
-    if ours is None or theirs is None or not known(objects) or not known(table):
-        lacks = "the table" if theirs is None or not known(table) else "the survey"
+    a, b = of_objects(objects), degrees(table, where)
+    if not known(a) or not known(b):
+        lacks = "the table" if not known(b) else "the survey"
         raise InputError(f"{lacks} has no positions", file=where, found=", ".join(table.column_names),
                          expected="columns ra and dec in degrees", fix="join by id: --id-column NAME")  # fmt: skip
     from scipy.spatial import cKDTree  # here: a survey that is only opened needs no scipy
 
-    here, there = (_degrees(objects, n) for n in ours), (_degrees(table, n) for n in theirs)
-    a, b = np.stack(list(here)), np.stack(list(there))
     object_rows, table_rows = np.flatnonzero(np.isfinite(a).all(0)), np.flatnonzero(np.isfinite(b).all(0))
     sky, rows = unit_vectors(*a[:, object_rows]), unit_vectors(*b[:, table_rows])
     limit = chord(radius_arcsec)
@@ -69,7 +82,8 @@ def pairs(
     near = np.flatnonzero(np.isfinite(far))
     if len(near) == 0:
         raise InputError("no label lies near an object", file=where, found=f"none within {radius_arcsec:g} arcsec",
-                         expected="positions in degrees, ICRS", fix="raise --radius, or check the units")  # fmt: skip
+                         expected="positions in degrees, ICRS",
+                         fix=f"raise the radius (deepsky label: --radius), or {UNITS}")  # fmt: skip
     _, back = cKDTree(rows).query(sky[nearest[near]])
     mutual = near[back == near]
     crowded = len(near) - len(mutual)

@@ -36,6 +36,7 @@ PIXELS = (
     ("xpix", "ypix"),
 )
 _POWER = re.compile(r"[-+]?\d(?:\.\d+)?[eE]\+?\d{2}")
+NUMBERING = re.compile(r"fold|split|tile|key|group|row", re.IGNORECASE)  # names whose whole numbers measure nothing
 EXACT = 2**53  # the largest integer up to which a float64 holds every one
 
 
@@ -140,17 +141,19 @@ def degrees(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(n,) float64 right ascension and declination [deg], NaN where missing.
 
+    A few rows with an impossible position keep it, so that these objects can be set aside with their reason.
+
     Parameters
     ----------
     ra_unit : "deg", "hour" or "rad", in place of what the table says.
 
     Raises
     ------
-    InputError : right ascensions in hours that nothing declares, values beyond the sky, or text that is no angle.
+    InputError : right ascensions in hours that nothing declares, text that is no angle, or most values beyond the sky.
     """
     ra, text = _angles(table, pair[0], hours=True, file=file)
     dec, _ = _angles(table, pair[1], hours=False, file=file)
-    unit = (ra_unit or unit_of(table, pair[0]) or "").strip().lower()
+    unit = (ra_unit or _unit(table, pair[0])).strip().lower()
     known = np.isfinite(ra)
     if text:
         pass
@@ -168,10 +171,10 @@ def degrees(
         and ra[known].max() <= 24
     ):
         raise _hours(file, pair[0], f"{ra[known].min():.3g} to {ra[known].max():.3g}")
-    if unit_of(table, pair[1]).strip().lower() in ("rad", "radian", "radians") or (unit == "rad" and ra_unit):
+    if _unit(table, pair[1]).strip().lower() in ("rad", "radian", "radians") or (unit == "rad" and ra_unit):
         dec = np.degrees(dec)
-    bad = known & ((ra < -180) | (ra > 360)) | (np.abs(dec) > 90)
-    if bad.any():
+    bad = (ra < -180) | (ra > 360) | (np.abs(dec) > 90)
+    if 2 * bad.sum() > (~np.isnan(ra) | ~np.isnan(dec)).sum():  # not some bad rows: another column, or another unit
         i = int(np.argmax(bad))
         raise InputError(
             "positions beyond the sky",
@@ -181,7 +184,13 @@ def degrees(
             expected="0..360, -90..90 deg",
             fix="ra=..., dec=... if these are other columns",
         )
-    return np.where(known, ra % 360, np.nan), dec
+    return np.where(known & ~bad, np.where(known, ra, 0.0) % 360, ra), dec
+
+
+def _unit(table: pa.Table, name: str) -> str:
+    """The unit of an angle: as the table says, or in brackets behind the name."""
+    found = re.search(r"[\[(]\s*(deg|degrees?|h|hr|hours?|hourangle|rad|radians?)\s*[\])]\s*\Z", name.lower())
+    return unit_of(table, name) or (found[1] if found else "")
 
 
 def _angles(table: pa.Table, name: str, *, hours: bool, file: object) -> tuple[np.ndarray, bool]:

@@ -48,6 +48,10 @@ def source_of(
     sky = _columns.degrees(table, pair, file=where) if pair else (np.full(table.num_rows, np.nan),) * 2
     aside = {*labels, *(pair or ()), key}
     numbers = [n for n in known if n not in aside and _is_number(table.schema.field(n).type)]
+    counts = [n for n in numbers if features is None and _columns.NUMBERING.fullmatch(n) and _is_whole(table, n)]
+    if counts:
+        numbers = [n for n in numbers if n not in counts]
+        notes.append(f"columns that name things are no features: {', '.join(counts)}")
     errors = {n: e for n in numbers if (e := _columns.error_of(n, numbers)) is not None}
     plain = [n for n in numbers if n not in errors.values()]
     chosen = list(features) if features is not None else plain if all(n in errors for n in plain) else numbers
@@ -73,6 +77,12 @@ def source_of(
 
 def _is_number(kind: Any) -> bool:
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
+
+
+def _is_whole(table: pa.Table, name: str) -> bool:
+    values = _numbers(table, name)
+    values = values[np.isfinite(values)]
+    return bool((values == np.round(values)).all())
 
 
 def _numbers(table: pa.Table, name: str) -> np.ndarray:

@@ -55,6 +55,7 @@ def sources_of(table: pa.Table, frames: Sequence[Frame], want: Wanted, where: st
     bare = all(f.report is None for f in frames)
     if pair is not None and not bare:
         ra, dec = _columns.degrees(table, pair, ra_unit=want.ra_unit, file=where)
+        ra, dec = (np.where(np.isinf(v), np.nan, v) for v in (ra, dec))  # which no projection takes
         return Sources(ids, ra, dec, None, None, used | set(pair)), notes
     pixels = _columns.find_pixels(table)
     if pixels is None:

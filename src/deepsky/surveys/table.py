@@ -21,11 +21,12 @@ from deepsky.gate import check_fits
 from deepsky.schema import Column, Noise, RowSchema, Schema
 from deepsky.source import Block, Source
 from deepsky.surveys import _columns
+from deepsky.surveys._columns import degrees, find_position
 from deepsky.surveys._scan import ending, stem
 from deepsky.surveys._tables import FITS, PARQUET, TEXT, VOTABLE, read, read_table
 from deepsky.tables import metadata, unit_of
 
-__all__ = ["claims", "example", "open", "read", "read_table"]
+__all__ = ["claims", "degrees", "example", "find_position", "open", "read", "read_table"]
 
 LABELS = ("class", "label", "target", "classification", "type", "category")
 NAMING = re.compile(  # columns of numbers that name something
@@ -197,7 +198,7 @@ def _features(
                 raise InputError("no such column of numbers", file=path, keyword="features", found=n, known=numbers)
         chosen = list(wanted)
     else:
-        names = [n for n in numbers if NAMING.search(n)]
+        names = [n for n in numbers if NAMING.search(n) or _columns.NUMBERING.fullmatch(n)]
         keys = [n for n in names if n not in taken and _is_whole(table[n])]
         keys += [n for n in numbers if n not in {*taken, *keys} and _is_long(table[n])]
         truth = [n for n in numbers if n.lower().startswith("true_")]
