@@ -177,3 +177,11 @@ def test_flat_rows_are_no_image(tmp_path):
     with pytest.raises(InputError, match=r"flat images\?\n(.*\n)*.*reshape\(-1, 28, 28\)"):
         npy.open(tmp_path / "rows.npy")
     assert npy.open(tmp_path / "rows.npy", axes="yx").items().num_rows == 1
+
+
+def test_the_unit_is_one_that_exists(tmp_path):
+    np.save(tmp_path / "a.npy", noise(4, 3, 16, 20))
+    image = npy.open(tmp_path / "a.npy", unit="uJy").schema.observations["image"]
+    assert (image.unit, image.quantity) == ("uJy", "f_nu")
+    with pytest.raises(InputError, match=r"no such unit\n(.*\n)*.*did you mean 'nJy'"):
+        npy.open(tmp_path / "a.npy", unit="nJi")

@@ -58,7 +58,10 @@ def source_of(
     sigma = sigma if len(sigma) == len(chosen) else {}
     row = RowSchema(tuple(chosen), tuple(unit_of(table, n) for n in chosen), noise="measured" if sigma else "unknown")
     rest = [n for n in known if n not in {*chosen, *sigma.values(), *(pair or ()), key}]
-    rest = [n for n in rest if not pa.types.is_nested(table.schema.field(n).type)]
+    nested = [n for n in rest if pa.types.is_nested(table.schema.field(n).type)]
+    if nested:
+        notes.append(f"columns of lists were left out: {', '.join(nested)}")
+    rest = [n for n in rest if n not in nested]
     columns = {n: Column(str(table.schema.field(n).type), unit_of(table, n), "label" if n in labels else "scalar")
                for n in rest}  # fmt: skip
     listing = {"id": pa.array(keys, pa.string()), "ra": sky[0], "dec": sky[1],

@@ -20,6 +20,7 @@ from deepsky.gate import ArrayLayout, check_ivar, check_npy
 from deepsky.schema import Column, ImageSchema, Noise, Role, Schema
 from deepsky.source import Block, Rejected
 from deepsky.surveys import _scan
+from deepsky.surveys._calibration import stated
 from deepsky.surveys._flat import flat_shape
 from deepsky.surveys._names import role_of, words
 from deepsky.surveys._planes import MOST_BANDS
@@ -86,12 +87,14 @@ def open(
             "wrong number of bands", file=files.root, keyword="bands", found=names, expected=f"{count} names"
         )
     kind = layouts[main[0]].dtype.newbyteorder("=")
+    flux_unit, quantity = stated(str(unit), files.root)
     padded = bool((np.asarray(shapes) < target).any()) or kind.kind == "f" or bool(beside.noise)
     noise: Noise = "measured" if beside.noise and beside.role != "mask" else "unknown"
     image = ImageSchema(
         names,
         target,
-        unit=unit,
+        unit=flux_unit,
+        quantity=quantity,
         pixel_scale=pixel_scale,
         noise=noise,
         ivar="pixel" if padded else "object",
