@@ -379,6 +379,63 @@ def test_lists_that_are_no_array(source: Any, message: str, tmp_path: Path, monk
         open(source, quiet=True)
 
 
+# -- ids and positions --------------------------------------------------------------------------------------------
+BIG = 1237648720693755912  # a float64 would round it
+AS_ROWS = {"images": lambda d: {"images": FLUX, **d}, "rows": lambda d: {"x": np.arange(N) / 7.0, **d},
+           "frame": lambda d: pd.DataFrame({"x": np.arange(N) / 7.0, **d})}  # fmt: skip
+
+
+@pytest.mark.parametrize("way", AS_ROWS)
+@pytest.mark.parametrize(
+    ("ids", "expected"),
+    [
+        (np.arange(N) + BIG, [str(BIG + i) for i in range(N)]),
+        (np.arange(N, dtype=np.float64), [str(i) for i in range(N)]),
+        (np.arange(N, dtype=np.float32), [str(i) for i in range(N)]),
+        (np.array([f"g{i}" for i in range(N)]), [f"g{i}" for i in range(N)]),
+        (np.full(N, 1.23766e18), "rounded by a spreadsheet or a float64\n.*found: 1.23766e\\+18|1237660000000000000"),
+        (np.arange(N, dtype=np.float32) + 2.0**25, "rounded by a spreadsheet or a float64\n.*float32"),
+        (np.where(np.arange(N) == 3, 3.5, np.arange(N)), "rounded by a spreadsheet or a float64\n.*found: 3.5 of"),
+        (np.where(np.arange(N) == 7, np.nan, np.arange(N)), "rows without an id\n.*1 of 40, the first is row 8"),
+    ],
+)
+def test_ids_are_exact_or_refused(way: str, ids: np.ndarray, expected: list[str] | str) -> None:
+    if isinstance(expected, list):
+        assert arrays.open(AS_ROWS[way]({"id": ids})).items()["id"].to_pylist() == expected
+        return
+    with pytest.raises(InputError, match=expected):
+        arrays.open(AS_ROWS[way]({"id": ids}))
+    source = arrays.open(AS_ROWS[way]({"id": ids, "other": np.arange(N) + 100}), id="other")  # the fix of the message
+    assert source.items()["id"].to_pylist()[:2] == ["100", "101"]
+
+
+def test_positions_in_other_units_and_under_other_names() -> None:
+    ra, dec = np.linspace(0.1, 359, N), np.linspace(-80, 80, N)
+    for made in (
+        arrays.open({"images": FLUX, "ra": ra / 15 * u.hourangle, "dec": np.radians(dec) * u.rad}),
+        arrays.open({"images": FLUX, "ra": ra / 15, "dec": dec}, ra_unit="hour"),
+        arrays.open({"images": FLUX, "RAJ2000": ra, "DEJ2000": dec}, ra="RAJ2000", dec="DEJ2000"),
+        arrays.open({"mag": ra, "RA2": ra / 15, "DE2": dec}, ra="RA2", dec="DE2", ra_unit="hour"),
+    ):
+        np.testing.assert_allclose(made.items()["ra"], ra)
+        np.testing.assert_allclose(made.items()["dec"], dec)
+    for source in ({"images": FLUX, "ra": ra / 15, "dec": dec}, {"mag": ra, "ra": ra / 15, "dec": dec}):
+        with pytest.raises(InputError, match="seem to be hours"):
+            arrays.open(source)
+    with pytest.raises(InputError, match="no such array"):
+        arrays.open({"images": FLUX, "ra": ra, "dec": dec}, id="objid")
+    with pytest.raises(InputError, match="not one value an object"):
+        arrays.open({"images": FLUX, "ra": ra, "dec": dec, "pair": np.zeros((N, 2))}, id="pair")
+
+
+def test_an_impossible_position_sets_one_object_aside(tmp_path: Path) -> None:
+    dec = np.zeros(N)
+    dec[5] = -99
+    survey = made({"images": FLUX, "ra": np.arange(N) * 1.0, "dec": dec}, tmp_path)
+    assert len(survey) == N - 1
+    assert pd.read_parquet(survey.path / "rejected.parquet")["reason"][0] == "a declination of -99 deg"
+
+
 # -- odd arrays ---------------------------------------------------------------------------------------------------
 ROWS = np.random.default_rng(7).integers(0, 256, (20, 3072), dtype=np.uint8)
 

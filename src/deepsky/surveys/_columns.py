@@ -80,18 +80,21 @@ def ids(table: pa.Table, name: str, file: object = None) -> list[str]:
 
     Raises
     ------
-    InputError : an id is missing, or they passed through a float64 or a spreadsheet and lost their last digits.
+    InputError : an id is missing, or they passed through a float or a spreadsheet and lost their last digits.
     """
     column = table[name]
-    if column.null_count:
-        raise InputError("rows without an id", file=file, keyword=name, found=f"{column.null_count} of {len(column)}",
-                         expected="an id in every row")  # fmt: skip
     kind = table.schema.field(name).type
+    missing = column.is_null(nan_is_null=pa.types.is_floating(kind)).to_numpy(zero_copy_only=False)
+    if missing.any():
+        raise InputError("rows without an id", file=file, keyword=name, expected="an id in every row",
+                         found=f"{missing.sum():,} of {len(column):,}, the first is row {np.argmax(missing) + 1}",
+                         fix="leave these rows out, or take the ids from elsewhere: id=NAME")  # fmt: skip
     if pa.types.is_floating(kind):
         values = column.to_numpy(zero_copy_only=False)
-        big = np.abs(values) > EXACT
-        if big.any() or (values != np.round(values)).any():
-            raise _rounded(file, name, f"{values[big][0] if big.any() else values[0]:.17g} of type float64")
+        exact = 2 ** (np.finfo(values.dtype).nmant + 1)  # the largest integer up to which the type holds every one
+        lost = (np.abs(values) > exact) | (values != np.round(values))
+        if lost.any():
+            raise _rounded(file, name, f"{values[lost][0]:.17g} of type {values.dtype}")
         return [str(int(v)) for v in values]
     words = [str(v).strip() for v in column.to_pylist()]
     for word in words[:10_000]:
@@ -102,7 +105,8 @@ def ids(table: pa.Table, name: str, file: object = None) -> list[str]:
 
 def _rounded(file: object, name: str, found: str) -> InputError:
     return InputError("ids that were rounded by a spreadsheet or a float64", file=file, keyword=name, found=found,
-                      expected="all digits: int64 or text", fix="take the table from its origin again")  # fmt: skip
+                      expected="all digits: int64 or text",
+                      fix="take them from their origin again, or from elsewhere: id=NAME")  # fmt: skip
 
 
 def find_position(
@@ -136,13 +140,19 @@ def _pair(table: pa.Table, pairs: Sequence[tuple[str, str]]) -> tuple[str, str] 
 
 
 def degrees(
-    table: pa.Table, pair: tuple[str, str], *, ra_unit: str | None = None, file: object = None
+    table: pa.Table,
+    pair: tuple[str, str],
+    *,
+    ra_unit: str | None = None,
+    file: object = None,
+    refuse: bool = True,
 ) -> tuple[np.ndarray, np.ndarray]:
     """(n,) float64 right ascension and declination [deg], NaN where missing.
 
     Parameters
     ----------
     ra_unit : "deg", "hour" or "rad", in place of what the table says.
+    refuse : values beyond the sky; else they are given back, and the objects are set aside later.
 
     Raises
     ------
@@ -171,7 +181,7 @@ def degrees(
     if unit_of(table, pair[1]).strip().lower() in ("rad", "radian", "radians") or (unit == "rad" and ra_unit):
         dec = np.degrees(dec)
     bad = known & ((ra < -180) | (ra > 360)) | (np.abs(dec) > 90)
-    if bad.any():
+    if refuse and bad.any():
         i = int(np.argmax(bad))
         raise InputError(
             "positions beyond the sky",
@@ -181,7 +191,7 @@ def degrees(
             expected="0..360, -90..90 deg",
             fix="ra=..., dec=... if these are other columns",
         )
-    return np.where(known, ra % 360, np.nan), dec
+    return np.where(known, ra % 360 if refuse else ra, np.nan), dec
 
 
 def _angles(table: pa.Table, name: str, *, hours: bool, file: object) -> tuple[np.ndarray, bool]:

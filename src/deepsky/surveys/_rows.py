@@ -26,6 +26,9 @@ def source_of(
     features: Sequence[str] | None = None,
     label_columns: Sequence[str] | None = None,
     id: str | None = None,
+    ra: str | None = None,
+    dec: str | None = None,
+    ra_unit: str | None = None,
     sentinel: float | None = None,
 ) -> Source:
     """Rows of a table: every column of numbers that is no id, position, label or error is a feature.
@@ -44,8 +47,8 @@ def source_of(
     notes = [*(metadata(table, "notes") or ()),
              *([] if key is not None else ["no column of ids: ids are the numbers of the rows"])]  # fmt: skip
     keys = _columns.ids(table, key, where) if key else [f"{i:07d}" for i in range(table.num_rows)]
-    pair = _columns.find_position(table)
-    sky = _columns.degrees(table, pair, file=where) if pair else (np.full(table.num_rows, np.nan),) * 2
+    pair = _columns.find_position(table, ra, dec, where)
+    sky = _columns.degrees(table, pair, ra_unit=ra_unit, file=where) if pair else (np.full(table.num_rows, np.nan),) * 2
     aside = {*labels, *(pair or ()), key}
     numbers = [n for n in known if n not in aside and _is_number(table.schema.field(n).type)]
     errors = {n: e for n in numbers if (e := _columns.error_of(n, numbers)) is not None}

@@ -48,6 +48,9 @@ def open(
     features: Sequence[str] | None = None,
     label_columns: Sequence[str] | None = None,
     id: str | None = None,
+    ra: str | None = None,
+    dec: str | None = None,
+    ra_unit: str | None = None,
     sentinel: float | None = None,
     name: str = "",
 ) -> Source:
@@ -63,7 +66,9 @@ def open(
     pixel_scale : [arcsec]; or an array of that name with one a object.
     unit : of the flux, where the array does not say one itself.
     size : (y, x) [pixel], or one number for both: cropped or padded about the centre.
-    features, label_columns, id : columns of a table that a network sees, that are labels, and that is the id.
+    features, label_columns : columns of a table that a network sees, and that are labels.
+    id, ra, dec : arrays or columns of ids and positions; by default found by their names.
+    ra_unit : "deg", "hour" or "rad", in place of what the array says.
     sentinel : value that means "not measured".
     name : of the survey.
 
@@ -73,13 +78,14 @@ def open(
     """
     where = str(source) if is_path(source) else f"a {type(source).__name__} in memory"
     rows = partial(_rows.source_of, where=where, name=name or "table", features=features, label_columns=label_columns,
-                   id=id, sentinel=sentinel)  # fmt: skip
+                   id=id, ra=ra, dec=dec, ra_unit=ra_unit, sentinel=sentinel)  # fmt: skip
     if is_table(source) and not _with_images(source, shape, where):
         return rows(as_table(source))
     held, odd = _usable(_collect(source, where))
     if images in odd or any(k.lower() in IMAGES for k in odd):
         _refuse(odd, images, where)
-    plan = understand(held, where, images=images, layout=layout, shape=shape, bands=bands)
+    plan = understand(held, where, images=images, layout=layout, shape=shape, bands=bands, id=id, ra=ra, dec=dec,
+                      ra_unit=ra_unit)  # fmt: skip
     if plan is None and odd:
         _refuse(odd, images, where)
     if plan is None:
