@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pcompute
 
 from deepsky.errors import InputError
+from deepsky.source import Rejected
 from deepsky.surveys._sky import sexagesimal
 from deepsky.surveys._text import IDS
 from deepsky.tables import unit_of
@@ -36,6 +37,10 @@ PIXELS = (
     ("xpix", "ypix"),
 )
 _POWER = re.compile(r"[-+]?\d(?:\.\d+)?[eE]\+?\d{2}")
+MISSING = ("", "-", "--", "---", "?", ".", "..", "...", "na", "n/a", "n.a.", "nan", "-nan", "null", "none", "missing",
+           "masked", "indef", "undef", "<na>", "inf", "-inf", "+inf")  # fmt: skip
+NUMBER = r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$"
+MOSTLY = 0.9  # a column of text of which more cells than that are numbers is one of numbers with mistakes
 EXACT = 2**53  # the largest integer up to which a float64 holds every one
 
 
@@ -129,6 +134,65 @@ def find_position(
 def find_pixels(table: pa.Table) -> tuple[str, str] | None:
     """The columns of pixel positions x and y."""
     return _pair(table, PIXELS)
+
+
+def mended(
+    table: pa.Table, taken: Collection[str | None], wanted: Sequence[str] | None, file: object = None
+) -> tuple[pa.Table, dict[str, dict[int, str]], list[str]]:
+    """Columns of text that are meant to be numbers as such; for each its cells that are none, by row; and notes.
+
+    Parameters
+    ----------
+    taken : columns that are no features.
+    wanted : the features a user chose; by default all columns may be features.
+
+    Raises
+    ------
+    InputError : a feature that was chosen is text.
+    """
+    known: list[str] = table.column_names
+    chosen = known if wanted is None else [n for w in wanted for n in (w, error_of(w, known)) if n in known]
+    odd: dict[str, dict[int, str]] = {}
+    notes = []
+    for name in dict.fromkeys(n for n in chosen if n is not None and n not in taken):
+        field = table.schema.field(name)
+        if not (pa.types.is_string(field.type) or pa.types.is_large_string(field.type)):
+            continue
+        if wanted is None and name.lower() in IDS:
+            continue
+        words = pcompute.utf8_trim_whitespace(table[name])
+        number = pcompute.match_substring_regex(words, NUMBER).fill_null(False)
+        lost = pcompute.is_in(pcompute.utf8_lower(words), pa.array(MISSING)).fill_null(False)
+        rest = pcompute.invert(pcompute.or_(pcompute.or_(number, lost), words.is_null())).to_numpy()
+        rows, count = np.flatnonzero(rest), number.to_numpy().sum()
+        first = f"row {rows[0] + 1}: {words[int(rows[0])].as_py()[:40]!r}" if len(rows) else ""
+        if count > MOSTLY * (count + len(rows)):
+            plain = pcompute.utf8_ltrim(pcompute.if_else(number, words, None), "+").cast(pa.float64())
+            place = table.column_names.index(name)
+            table = table.set_column(place, pa.field(name, pa.float64(), metadata=field.metadata), plain)
+            odd[name] = {int(i): words[int(i)].as_py()[:40] for i in rows}
+        elif wanted is not None and name in wanted:
+            raise InputError("a feature that is text", file=file, keyword=name, found=first or "no number",
+                             expected="numbers")  # fmt: skip
+        elif count > len(rows):
+            share = count / (count + len(rows))
+            notes.append(f"column {name!r} is text and no feature: {share:.0%} of its cells are numbers ({first})")
+    return table, odd, notes
+
+
+def set_aside(
+    odd: Mapping[str, Mapping[int, str]], chosen: Collection[str], ids: Sequence[str], file: object, notes: list[str]
+) -> tuple[np.ndarray, tuple[Rejected, ...]]:
+    """The rows to keep, and the others: those with a feature, or the error of one, that is no number."""
+    reasons: dict[int, str] = {}
+    for name in chosen:
+        for row, word in odd.get(name, {}).items():
+            reasons.setdefault(row, f"column {name!r} holds {word!r} and no number")
+    if reasons:
+        notes.append("objects with text in a column of numbers are set aside: mend the cells, or leave the column out: "
+                     "features=[...]")  # fmt: skip
+    keep = np.setdiff1d(np.arange(len(ids)), np.array(list(reasons), np.int64))
+    return keep, tuple(Rejected(ids[row], why, f"{file}, row {row + 1}") for row, why in sorted(reasons.items()))
 
 
 def _pair(table: pa.Table, pairs: Sequence[tuple[str, str]]) -> tuple[str, str] | None:
