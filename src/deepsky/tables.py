@@ -117,8 +117,8 @@ def array(values: Any, name: str = "") -> pa.Array:
     """
     if isinstance(values, pa.Array | pa.ChunkedArray):
         return values
-    if hasattr(values, "unmasked"):  # a masked quantity of astropy
-        values = np.ma.MaskedArray(np.asarray(values.unmasked), np.asarray(values.mask))
+    if (bare := getattr(values, "unmasked", None)) is not None:  # a masked quantity of astropy
+        values = np.ma.MaskedArray(np.asarray(bare), np.asarray(values.mask))
     mask = np.ma.getmaskarray(values) if isinstance(values, np.ma.MaskedArray) else None
     plain = np.asarray(values.data if isinstance(values, np.ma.MaskedArray) else values)
     if plain.ndim > 1:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, final
 
 import numpy as np
+import pyarrow as pa
 
 from deepsky.errors import InputError, need
 from deepsky.gate import check_npy, check_npz, run_guarded
@@ -114,11 +115,11 @@ def in_memory(values: Any, name: str = "", file: object = None) -> InMemory:
 
 def plain(values: Any) -> np.ndarray | None:
     """Values as a numpy array or masked array without a unit; None for a list of arrays of different shapes."""
-    if hasattr(values, "unmasked"):  # a masked array of astropy
-        return np.ma.MaskedArray(np.asarray(values.unmasked), np.asarray(values.mask))
+    if (bare := getattr(values, "unmasked", None)) is not None:  # a masked quantity of astropy
+        return np.ma.MaskedArray(np.asarray(bare), np.asarray(values.mask))
     if isinstance(values, np.ma.MaskedArray):
         return np.ma.asarray(values)
-    if hasattr(values, "to_pylist"):  # Arrow
+    if isinstance(values, pa.Array | pa.ChunkedArray):
         values = values.to_pylist()
     try:
         return np.asarray(values)
@@ -130,7 +131,7 @@ def cell_axes(cell: Any) -> int:
     """Axes of one cell of a table: 0 for a number or a text, 2 for an image."""
     if isinstance(cell, list | tuple):
         return 1 + (cell_axes(cell[0]) if len(cell) else 0)
-    return int(cell.ndim) if hasattr(cell, "ndim") else 0
+    return int(getattr(cell, "ndim", 0))
 
 
 def _stacked(cells: list[Any], name: str, file: object) -> np.ndarray:
