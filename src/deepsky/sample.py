@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal, Self, TypeVar, get_args
+from operator import index
+from typing import Any, ClassVar, Literal, Self, SupportsIndex, TypeVar, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -42,6 +44,21 @@ class Observation(Part):
     flux: Tensor
     ivar: Tensor
     unit: str = field(default="", kw_only=True)
+    singles: ClassVar[frozenset[str]] = frozenset()  # fields with one value an object
+
+    def __getitem__(self, rows: Any) -> Self:
+        return self.spread().map(lambda t: t[rows])
+
+    def spread(self) -> Self:
+        """A batch of which every tensor has the axis of the objects, also one that was given once for all of them."""
+        changed: dict[str, Any] = {}
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if isinstance(value, Tensor):
+                axes = 1 if f.name in self.singles else self.flux.ndim
+                full = value.reshape(*(1,) * (axes - value.ndim), *value.shape)
+                changed[f.name] = full.expand(len(self.flux), *full.shape[1:])
+        return replace(self, **changed)
 
     @property
     def measured(self) -> Tensor:
@@ -70,6 +87,7 @@ class Image(Observation):
     bands: tuple[str, ...] = field(default=(), kw_only=True)
     pixel_scale: Tensor = field(default_factory=lambda: torch.tensor(float("nan")), kw_only=True)
     psf: Tensor | None = field(default=None, kw_only=True)
+    singles: ClassVar[frozenset[str]] = frozenset({"pixel_scale"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,15 +164,28 @@ class Sample:
         """Move every tensor to `device`; positions stay float64."""
         return self.map(lambda t: t.to(device))
 
-    def __getitem__(self, rows: int | slice | Sequence[int] | Tensor) -> Sample:
-        if isinstance(rows, int):
-            ids: tuple[str, ...] = (self.id[rows],)
-            at: Any = rows
+    def __getitem__(self, rows: SupportsIndex | slice | Sequence[int] | Sequence[bool] | np.ndarray | Tensor) -> Sample:
+        if self.key.ndim == 0:
+            return stack([self])[rows]
+        at: Any = rows
+        if isinstance(rows, SupportsIndex) and getattr(rows, "ndim", 0) == 0 and not isinstance(rows, bool):
+            at = index(rows)
+            ids: tuple[str, ...] = (self.id[at],)
+        elif isinstance(rows, slice):
+            ids = self.id[rows]
+            at = rows if (rows.step or 1) > 0 else torch.tensor(range(len(self))[rows], dtype=torch.int64)
         else:
-            at = rows if isinstance(rows, slice | Tensor) else torch.as_tensor(rows, dtype=torch.int64)
-            positions = torch.arange(len(self.id))[at].tolist()
-            ids = tuple(self.id[i] for i in positions)
-        return replace(self.map(lambda t: t[at]), id=ids)
+            at = _positions(rows, len(self))
+            ids = tuple(self.id[i] for i in at.tolist())
+        return replace(
+            self,
+            id=ids,
+            key=self.key[at],
+            ra=self.ra[at],
+            dec=self.dec[at],
+            observations={name: part[at] for name, part in self.observations.items()},
+            truth={name: part[at] for name, part in self.truth.items()},
+        )
 
     def observation(self, name: str) -> Observation:
         """The observation called `name`.
@@ -168,46 +199,84 @@ class Sample:
         return self.observations[name]
 
 
+def _positions(rows: Any, n: int) -> Tensor:
+    """(k,) int64 from positions or from a mask of `n` objects."""
+    given = rows.cpu().numpy() if isinstance(rows, Tensor) else np.asarray(rows)
+    if given.ndim == 1 and given.dtype.kind == "b":
+        if len(given) != n:
+            raise InputError("a mask of another length", found=len(given), expected=f"{n}, one value an object")
+        return torch.from_numpy(np.flatnonzero(given))
+    if given.ndim != 1 or (given.dtype.kind not in "iu" and given.size):
+        raise InputError("no positions of objects", found=f"{type(rows).__name__} {rows!r}"[:80],
+                         expected="a whole number, a slice, whole numbers on one axis, or a mask")  # fmt: skip
+    return torch.from_numpy(given.astype(np.int64))
+
+
 P = TypeVar("P", bound=Part)
 
 
 def stack(samples: Sequence[Sample]) -> Sample:
-    """Join single objects, or concatenate batches, into one batch.
+    """Join single objects and batches into one batch.
 
     Raises
     ------
-    InputError : nothing to stack, or objects whose shapes, bands or units differ.
+    InputError : nothing to stack, or objects whose observations, truths, shapes, bands or units differ.
     """
     if not samples:
         raise InputError("nothing to stack", expected="at least one Sample")
-    first = samples[0]
-    join: Callable[[list[Tensor]], Tensor] = torch.stack if first.key.ndim == 0 else torch.cat
+    batches = [_batch(s) if s.key.ndim == 0 else s for s in samples]
+    first = batches[0]
+    for what in ("observations", "truth"):
+        known = getattr(first, what).keys()
+        for other in batches:
+            if getattr(other, what).keys() != known:
+                raise InputError(f"{what} differ between objects", found=", ".join(getattr(other, what)) or "none",
+                                 expected=", ".join(known) or "none", fix="take the same ones of all")  # fmt: skip
     return replace(
         first,
-        id=tuple(name for s in samples for name in s.id),
-        key=join([s.key for s in samples]),
-        ra=join([s.ra for s in samples]),
-        dec=join([s.dec for s in samples]),
-        observations={n: _join([s.observation(n) for s in samples], join, n) for n in first.observations},
-        truth={n: _join([s.truth[n] for s in samples], join, n) for n in first.truth},
+        id=tuple(name for s in batches for name in s.id),
+        key=torch.cat([s.key for s in batches]),
+        ra=torch.cat([s.ra for s in batches]),
+        dec=torch.cat([s.dec for s in batches]),
+        observations={n: _join([s.observations[n].spread() for s in batches], n) for n in first.observations},
+        truth={n: _join([s.truth[n] for s in batches], n) for n in first.truth},
     )
 
 
-def _join(parts: Sequence[P], join: Callable[[list[Tensor]], Tensor], name: str) -> P:
+def _batch(single: Sample) -> Sample:
+    """A batch of one."""
+    return replace(
+        single,
+        key=single.key[None],
+        ra=single.ra[None],
+        dec=single.dec[None],
+        observations={n: replace(o, flux=o.flux[None]).spread() for n, o in single.observations.items()},
+        truth={n: t.map(lambda v: v[None]) for n, t in single.truth.items()},
+    )
+
+
+def _join(parts: Sequence[P], name: str) -> P:
     first, changed = parts[0], {}
     for f in fields(first):
         values = [getattr(p, f.name) for p in parts]
-        if isinstance(values[0], Tensor):
+        if len({type(v) for v in values}) == 1 and isinstance(values[0], Tensor):
             try:
-                changed[f.name] = join(values)
-            except (RuntimeError, TypeError) as error:
-                shapes = sorted({str(tuple(v.shape)) if isinstance(v, Tensor) else "None" for v in values})
+                if f.name == "ivar":  # stored for every pixel of the one, once for all of the other
+                    shape = np.broadcast_shapes(*(tuple(v.shape[1:]) for v in values))
+                    values = [v.expand(len(v), *shape) for v in values]
+                changed[f.name] = torch.cat(values)
+            except (RuntimeError, ValueError) as error:
+                picture = isinstance(first, Image)
                 raise InputError(
                     f"{name}.{f.name} differs in shape between objects",
-                    found=", ".join(shapes),
+                    found=", ".join(sorted({str(tuple(v.shape[1:])) for v in values})),
                     expected="one shape",
-                    fix="give a size: deepsky ingest ... --size N crops or pads every image to N pixels",
+                    fix="give a size: deepsky ingest ... --size N crops or pads every image to N pixels"
+                    if picture
+                    else None,
                 ) from error
+        elif any(isinstance(v, Tensor) for v in values):
+            raise InputError(f"{name}.{f.name} is missing in some objects", found="None", expected="a tensor in all")
         elif any(v != values[0] for v in values):
             raise InputError(
                 f"{name}.{f.name} differs between objects", found=", ".join(sorted({str(v) for v in values}))

@@ -42,6 +42,41 @@ def is_table(data: Any) -> bool:
     return any(isinstance(data, kind) for kind in _kinds().values())
 
 
+def columns_of(data: Any) -> dict[str, Any]:
+    """The columns of a table as its library holds them; a named index of a DataFrame is one of them.
+
+    Raises
+    ------
+    InputError : it is no table.
+    """
+    if isinstance(data, pa.Table | pa.RecordBatch):
+        return {str(n): data.column(i) for i, n in enumerate(data.schema.names)}
+    if isinstance(data, np.ndarray) and data.dtype.names is not None:
+        return {n: data[n] for n in data.dtype.names}
+    for module, kind in _kinds().items():
+        if isinstance(data, kind):
+            return _library_columns(data, module)
+    raise InputError("not a table", found=type(data).__name__,
+                     expected="a path, dict of columns, DataFrame, astropy Table or Arrow table")  # fmt: skip
+
+
+def _library_columns(data: Any, module: str) -> dict[str, Any]:
+    if module == "polars":
+        return columns_of(data.to_arrow())
+    if module == "pandas":
+        if any(name is not None for name in data.index.names):
+            data = data.reset_index()
+        names = [str(n) for n in data.columns]
+        if len(set(names)) < len(names):
+            raise InputError("column names repeat", found=", ".join(sorted({n for n in names if names.count(n) > 1})),
+                             expected="each name once")  # fmt: skip
+        return {n: data.iloc[:, i] for i, n in enumerate(names)}
+    columns: dict[str, Any] = {}
+    for n in data.colnames:
+        columns |= _sky(n, data[n], data.colnames) if type(data[n]).__name__ == "SkyCoord" else {n: data[n]}
+    return columns
+
+
 def _kinds() -> dict[str, type]:
     """Types of tables whose library is loaded: an object of one cannot come from a library that is not."""
     known = {"pandas": "DataFrame", "polars": "DataFrame", "astropy.table": "Table"}
@@ -55,30 +90,7 @@ def _convert(data: Any) -> pa.Table:
         return pa.Table.from_batches([data])
     if isinstance(data, Mapping):
         return _from_columns({str(n): v for n, v in data.items()})
-    if isinstance(data, np.ndarray) and data.dtype.names is not None:
-        return _from_columns({n: data[n] for n in data.dtype.names})
-    for module, kind in _kinds().items():
-        if isinstance(data, kind):
-            return _of_library(data, module)
-    raise InputError("not a table", found=type(data).__name__,
-                     expected="a path, dict of columns, DataFrame, astropy Table or Arrow table")  # fmt: skip
-
-
-def _of_library(data: Any, module: str) -> pa.Table:
-    if module == "polars":
-        return data.to_arrow()
-    if module == "pandas":
-        if any(name is not None for name in data.index.names):
-            data = data.reset_index()
-        return _from_columns({str(n): data.iloc[:, i] for i, n in enumerate(data.columns)})
-    columns: dict[str, Any] = {}
-    for n in data.colnames:
-        columns |= _sky(n, data[n], data.colnames) if type(data[n]).__name__ == "SkyCoord" else {n: data[n]}
-    table = _from_columns(
-        {n: getattr(c, "value", c) if type(c).__name__ == "Quantity" else c for n, c in columns.items()}
-    )
-    units = {n: str(c.unit) for n, c in columns.items() if getattr(c, "unit", None) is not None}
-    return with_units(table, units)
+    return _from_columns(columns_of(data))
 
 
 def _sky(name: str, values: Any, names: list[str]) -> dict[str, Any]:
@@ -92,7 +104,8 @@ def _from_columns(columns: Mapping[str, Any]) -> pa.Table:
     lengths = {n: len(c) for n, c in columns.items()}
     if len(set(lengths.values())) > 1:
         raise InputError("columns of different length", found=", ".join(f"{n} {k}" for n, k in lengths.items()))
-    return pa.table({n: array(c, n) for n, c in columns.items()})
+    table = pa.table({n: array(c, n) for n, c in columns.items()})
+    return with_units(table, {n: str(c.unit) for n, c in columns.items() if getattr(c, "unit", None) is not None})
 
 
 def array(values: Any, name: str = "") -> pa.Array:
@@ -104,6 +117,8 @@ def array(values: Any, name: str = "") -> pa.Array:
     """
     if isinstance(values, pa.Array | pa.ChunkedArray):
         return values
+    if (bare := getattr(values, "unmasked", None)) is not None:  # a masked quantity of astropy
+        values = np.ma.MaskedArray(np.asarray(bare), np.asarray(values.mask))
     mask = np.ma.getmaskarray(values) if isinstance(values, np.ma.MaskedArray) else None
     plain = np.asarray(values.data if isinstance(values, np.ma.MaskedArray) else values)
     if plain.ndim > 1:

@@ -8,9 +8,13 @@ from typing import Any
 import h5py
 import numpy as np
 import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
 import torch
-from astropy.table import Table
+from astropy import units as u
+from astropy.table import QTable, Table
+from astropy.utils.masked import Masked
 
 from deepsky.errors import InputError
 from deepsky.ingestion import ingest, open
@@ -242,6 +246,194 @@ def test_records_beside_images_are_left_out_and_told(tmp_path):
     np.savez(tmp_path / "b.npz", catalogue=catalogue)
     with pytest.raises(InputError, match="records"):
         arrays.open(tmp_path / "b.npz")
+
+
+# -- units --------------------------------------------------------------------------------------------------------
+def with_unit(unit: str) -> Table:
+    made = Table({"image": FLUX})
+    made["image"].unit = unit
+    return made
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "unit", "quantity"),
+    [
+        (with_unit("nJy"), {}, "nJy", "f_nu"),
+        (FLUX * u.uJy, {}, "uJy", "f_nu"),
+        (FLUX * u.uJy, {"unit": "uJy"}, "uJy", "f_nu"),
+        ({"image": FLUX * u.mJy}, {}, "mJy", "f_nu"),
+        ([f * u.nJy for f in FLUX], {}, "nJy", "f_nu"),
+        (QTable({"image": FLUX * u.Jy}), {}, "Jy", "f_nu"),
+        (QTable({"image": Masked(FLUX * u.Jy, mask=FLUX > 0)}), {}, "Jy", "f_nu"),
+        (FLUX, {"unit": "nJy"}, "nJy", "f_nu"),
+        (FLUX, {"unit": u.nJy}, "nJy", "f_nu"),
+        (FLUX, {"unit": "nanomaggies"}, "3631 nJy", "f_nu"),
+        (with_unit("nanomaggies"), {}, "3631 nJy", "f_nu"),
+        (FLUX, {"unit": "erg / (s cm2 Angstrom)"}, "erg / (Angstrom s cm2)", "f_lambda"),
+        (FLUX, {"unit": "DN"}, "DN", "counts"),
+        (FLUX, {"unit": "K"}, "K", "relative"),
+        (FLUX, {}, "", "relative"),
+        (FLUX.astype("int16"), {}, "", "counts"),
+        (FLUX.astype("int16"), {"unit": "nJy"}, "nJy", "f_nu"),
+    ],
+)
+def test_units_and_quantities(source: Any, options: dict[str, Any], unit: str, quantity: str) -> None:
+    made = arrays.open(source, **options)
+    rule = made.schema.observations["image"]
+    assert (rule.unit, rule.quantity) == (unit, quantity)
+    block = made.read(made.items())  # and the values stay as they are
+    seen = block.arrays["image.ivar"] > 0 if block.arrays["image.ivar"].ndim == 4 else np.ones(FLUX.shape, bool)
+    expected = FLUX if rule.dtype == "float32" else FLUX.astype("int16")
+    assert type(block.arrays["image.flux"]) is np.ndarray and seen.any()
+    np.testing.assert_array_equal(block.arrays["image.flux"][seen], expected[seen])
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "message"),
+    [
+        (FLUX, {"unit": "nJi"}, r"no such unit\n(.*\n)*.*did you mean 'nJy'"),
+        (FLUX, {"unit": "mag"}, "magnitudes"),
+        (FLUX * u.mag, {}, "magnitudes"),
+        (FLUX * u.uJy, {"unit": "nJy"}, r"another unit\n.*uJy"),
+        ([FLUX[0] * u.nJy, FLUX[1] * u.uJy], {}, "different units"),
+        ({"x_train": FLUX * u.nJy, "x_test": FLUX * u.uJy}, {}, "differ in unit"),
+        ({"image": FLUX * u.nJy, "sigma": FLUX * u.uJy}, {}, r"sigma is in another unit(.*\n)*.*to\('nJy'\)"),
+        ({"image": FLUX * u.nJy, "variance": FLUX * u.nJy}, {}, "variance is in another unit"),
+        ({"image": FLUX, "ivar": FLUX * u.uJy**-2}, {"unit": "nJy"}, "ivar is in another unit"),
+    ],
+)
+def test_units_that_do_not_fit(source: Any, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        arrays.open(source, **options)
+
+
+def test_errors_in_the_unit_of_the_images_and_units_nobody_knows() -> None:
+    source = arrays.open({"image": FLUX * u.nJy, "ivar": np.abs(FLUX) * u.nJy**-2})
+    assert source.schema.observations["image"].noise == "measured"
+    odd = arrays.open(with_unit("furlong per fortnight"))
+    assert odd.schema.observations["image"].unit == "" and any("furlong" in n for n in odd.schema.notes)
+
+
+def test_units_of_rows_in_a_dict() -> None:
+    rows = arrays.open({"mag": np.arange(5.0) * u.mag, "size": np.arange(5.0) * u.arcsec, "n": np.arange(5.0)})
+    assert rows.schema.observations["row"].units == ("mag", "arcsec", "")
+
+
+def test_the_same_numbers_in_another_unit_are_another_survey(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEEPSKY_CACHE", str(tmp_path))
+    units = [open(s, quiet=True).schema.observations["image"].unit for s in (FLUX, FLUX * u.nJy, FLUX * u.uJy)]
+    assert units == ["", "nJy", "uJy"]
+
+
+# -- images in the cells of a table -------------------------------------------------------------------------------
+CELLS = {
+    "pandas": lambda f, z: pd.DataFrame({"id": range(N), "image": list(f), "z": z}),
+    "pandas lists": lambda f, z: pd.DataFrame({"id": range(N), "image": [v.tolist() for v in f], "z": z}),
+    "polars": lambda f, z: pl.DataFrame({"id": range(N), "image": f, "z": z}),
+    "arrow": lambda f, z: pa.table({"id": range(N), "image": f.tolist(), "z": z}),
+}
+
+
+@pytest.mark.parametrize("kind", CELLS)
+def test_images_in_the_cells_of_a_table(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEEPSKY_CACHE", str(tmp_path / "cache"))
+    z = np.linspace(0, 1, N)
+    survey = open(CELLS[kind](FLUX, z), quiet=True)
+    order = np.argsort([int(i) for i in survey.id])
+    part = survey.gather(order).observations["image"]
+    assert torch.equal(part.flux, torch.from_numpy(FLUX)) and np.allclose(survey.column("z")[order], z)
+    other = FLUX.copy()
+    other[7, 1, 5, 5] += 1  # deep inside, where words about an array leave its values out
+    assert open(CELLS[kind](other, z), quiet=True).path != survey.path
+    assert open(CELLS[kind](FLUX, z), quiet=True).path == survey.path
+
+
+def test_cells_that_are_no_images() -> None:
+    frame = CELLS["pandas"](FLUX, np.zeros(N))
+    frame.at[3, "image"] = FLUX[3, :, :5]
+    with pytest.raises(InputError, match=r"different shapes\n.*39 of \(3, 12, 14\), 1 of \(3, 5, 14\)"):
+        arrays.open(frame)
+    frame.at[3, "image"] = None
+    with pytest.raises(InputError, match="holds no array\n.*row 4: None"):
+        arrays.open(frame)
+    frame["image"] = [f.ravel() for f in FLUX]
+    with pytest.raises(InputError, match="may be flat images"):
+        arrays.open(frame)
+    source = arrays.open(frame, shape=FLUX.shape[1:])
+    np.testing.assert_array_equal(source.read(source.items()).arrays["image.flux"], FLUX)
+    told = arrays.open(frame.rename(columns={"image": "spectrum"})).schema.notes
+    assert "columns of lists were left out: spectrum" in told
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ((FLUX, KIND), r"different shapes\n(.*\n)*.*'images': \.\.\., 'labels': "),
+        ([FLUX[0], FLUX[1, :, :5]], r"different shapes\n.*\(3, 12, 14\), 1 of \(3, 5, 14\)"),
+        ([FLUX[0], None], "holds no array"),
+    ],
+)
+def test_lists_that_are_no_array(source: Any, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEEPSKY_CACHE", str(tmp_path))
+    with pytest.raises(InputError, match=message):
+        open(source, quiet=True)
+
+
+# -- ids and positions --------------------------------------------------------------------------------------------
+BIG = 1237648720693755912  # a float64 would round it
+AS_ROWS = {"images": lambda d: {"images": FLUX, **d}, "rows": lambda d: {"x": np.arange(N) / 7.0, **d},
+           "frame": lambda d: pd.DataFrame({"x": np.arange(N) / 7.0, **d})}  # fmt: skip
+
+
+@pytest.mark.parametrize("way", AS_ROWS)
+@pytest.mark.parametrize(
+    ("ids", "expected"),
+    [
+        (np.arange(N) + BIG, [str(BIG + i) for i in range(N)]),
+        (np.arange(N, dtype=np.float64), [str(i) for i in range(N)]),
+        (np.arange(N, dtype=np.float32), [str(i) for i in range(N)]),
+        (np.array([f"g{i}" for i in range(N)]), [f"g{i}" for i in range(N)]),
+        (np.full(N, 1.23766e18), "rounded by a spreadsheet or a float64\n.*found: 1.23766e\\+18|1237660000000000000"),
+        (np.arange(N, dtype=np.float32) + 2.0**25, "rounded by a spreadsheet or a float64\n.*float32"),
+        (np.where(np.arange(N) == 3, 3.5, np.arange(N)), "rounded by a spreadsheet or a float64\n.*found: 3.5 of"),
+        (np.where(np.arange(N) == 7, np.nan, np.arange(N)), "rows without an id\n.*1 of 40, the first is row 8"),
+    ],
+)
+def test_ids_are_exact_or_refused(way: str, ids: np.ndarray, expected: list[str] | str) -> None:
+    if isinstance(expected, list):
+        assert arrays.open(AS_ROWS[way]({"id": ids})).items()["id"].to_pylist() == expected
+        return
+    with pytest.raises(InputError, match=expected):
+        arrays.open(AS_ROWS[way]({"id": ids}))
+    source = arrays.open(AS_ROWS[way]({"id": ids, "other": np.arange(N) + 100}), id="other")  # the fix of the message
+    assert source.items()["id"].to_pylist()[:2] == ["100", "101"]
+
+
+def test_positions_in_other_units_and_under_other_names() -> None:
+    ra, dec = np.linspace(0.1, 359, N), np.linspace(-80, 80, N)
+    for made in (
+        arrays.open({"images": FLUX, "ra": ra / 15 * u.hourangle, "dec": np.radians(dec) * u.rad}),
+        arrays.open({"images": FLUX, "ra": ra / 15, "dec": dec}, ra_unit="hour"),
+        arrays.open({"images": FLUX, "RAJ2000": ra, "DEJ2000": dec}, ra="RAJ2000", dec="DEJ2000"),
+        arrays.open({"mag": ra, "RA2": ra / 15, "DE2": dec}, ra="RA2", dec="DE2", ra_unit="hour"),
+    ):
+        np.testing.assert_allclose(made.items()["ra"], ra)
+        np.testing.assert_allclose(made.items()["dec"], dec)
+    for source in ({"images": FLUX, "ra": ra / 15, "dec": dec}, {"mag": ra, "ra": ra / 15, "dec": dec}):
+        with pytest.raises(InputError, match="seem to be hours"):
+            arrays.open(source)
+    with pytest.raises(InputError, match="no such array"):
+        arrays.open({"images": FLUX, "ra": ra, "dec": dec}, id="objid")
+    with pytest.raises(InputError, match="not one value an object"):
+        arrays.open({"images": FLUX, "ra": ra, "dec": dec, "pair": np.zeros((N, 2))}, id="pair")
+
+
+def test_an_impossible_position_sets_one_object_aside(tmp_path: Path) -> None:
+    dec = np.zeros(N)
+    dec[5] = -99
+    survey = made({"images": FLUX, "ra": np.arange(N) * 1.0, "dec": dec}, tmp_path)
+    assert len(survey) == N - 1
+    assert pd.read_parquet(survey.path / "rejected.parquet")["reason"][0] == "a declination of -99 deg"
 
 
 # -- odd arrays ---------------------------------------------------------------------------------------------------

@@ -177,3 +177,20 @@ def test_flat_rows_are_no_image(tmp_path):
     with pytest.raises(InputError, match=r"flat images\?\n(.*\n)*.*reshape\(-1, 28, 28\)"):
         npy.open(tmp_path / "rows.npy")
     assert npy.open(tmp_path / "rows.npy", axes="yx").items().num_rows == 1
+
+
+def test_the_unit_is_one_that_exists(tmp_path):
+    np.save(tmp_path / "a.npy", noise(4, 3, 16, 20))
+    image = npy.open(tmp_path / "a.npy", unit="uJy").schema.observations["image"]
+    assert (image.unit, image.quantity) == ("uJy", "f_nu")
+    with pytest.raises(InputError, match=r"no such unit\n(.*\n)*.*did you mean 'nJy'"):
+        npy.open(tmp_path / "a.npy", unit="nJi")
+
+
+def test_ids_beside_the_array_are_exact_or_refused(tmp_path):
+    np.save(tmp_path / "a.npy", noise(4, 3, 16, 20))
+    np.save(tmp_path / "ids.npy", np.arange(4.0))
+    assert npy.open(tmp_path).items()["id"].to_pylist() == ["0", "1", "2", "3"]
+    np.save(tmp_path / "ids.npy", np.full(4, 1.23766e18))
+    with pytest.raises(InputError, match="rounded by a spreadsheet or a float64"):
+        npy.open(tmp_path)

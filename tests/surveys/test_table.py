@@ -17,7 +17,7 @@ from astropy.io import fits
 from astropy.table import MaskedColumn, QTable, Table
 
 from deepsky.errors import InputError
-from deepsky.surveys import _columns, table
+from deepsky.surveys import _columns, arrays, table
 from deepsky.surveys.table import read, read_table
 
 BIG = 1237648720693755912  # a float64 would round it
@@ -258,6 +258,64 @@ def test_features_with_errors_nan_and_sentinels(tmp_path):
     assert (column.role, column.classes) == ("label", ("star", "x"))
     part = source.read(source.items().slice(2, 1))
     assert part.ids == ("c",) and part.arrays["row.flux"][0, 1] == 18
+
+
+def with_slips(**cells):
+    """Sixty rows of numbers as text, two of them changed."""
+    columns = {"id": [f"o{i}" for i in range(60)], "a": [f"{i / 7:.3f}" for i in range(60)],
+               "b": [str(i) for i in range(60)], "kind": ["E", "S", "1"] * 20}  # fmt: skip
+    for name, slips in cells.items():
+        for row, word in slips.items():
+            columns[name][row] = word
+    return columns
+
+
+def written(path, columns):
+    return as_csv(path, "\n".join(",".join(row) for row in [list(columns), *zip(*columns.values(), strict=True)]))
+
+
+@pytest.mark.parametrize("memory", [False, True])
+def test_text_in_a_column_of_numbers_sets_its_object_aside(tmp_path, memory):
+    columns = with_slips(a={16: "abc", 30: "12.5mag"}, b={16: "x"})
+    source = arrays.open(pa.table(columns)) if memory else table.open(written(tmp_path / "a.csv", columns))
+    assert source.schema.observations["row"].names == ("a", "b")
+    lost = [(r.id, r.reason, r.file.rsplit(", ")[-1]) for r in source.rejected()]
+    assert lost == [("o16", "column 'a' holds 'abc' and no number", "row 17"),
+                    ("o30", "column 'a' holds '12.5mag' and no number", "row 31")]  # fmt: skip
+    items = source.items()
+    assert items["id"].to_pylist() == [f"o{i}" for i in range(60) if i not in (16, 30)]
+    block = source.read(items)
+    np.testing.assert_allclose(block.arrays["row.flux"][:, 1], [i for i in range(60) if i not in (16, 30)])
+    assert block.ids == tuple(items["id"].to_pylist()) and (block.arrays["row.ivar"] == 1).all()
+    assert any("text in a column of numbers" in n and "features=[...]" in n for n in source.schema.notes)
+
+
+@pytest.mark.parametrize("memory", [False, True])
+def test_words_for_a_missing_value_are_no_slips(tmp_path, memory):
+    words = ["-", "NA", "nan", "null", "", " INDEF", "...", "inf"]
+    columns = with_slips(a=dict(enumerate(words)), b={9: "+4.5", 10: "1e2"})
+    source = arrays.open(pa.table(columns)) if memory else table.open(written(tmp_path / "a.csv", columns))
+    assert source.rejected() == () and source.items().num_rows == 60
+    block = source.read(source.items())
+    assert (block.arrays["row.ivar"][:, 0] > 0).tolist() == [False] * 8 + [True] * 52
+    assert block.arrays["row.flux"][9:11, 1].tolist() == [4.5, 100]
+
+
+@pytest.mark.parametrize("memory", [False, True])
+def test_features_that_are_chosen_decide_what_is_set_aside(tmp_path, memory):
+    columns = with_slips(a={16: "abc"})
+
+    def opened(**options):
+        data = pa.table(columns) if memory else written(tmp_path / "a.csv", columns)
+        return (arrays if memory else table).open(data, **options)
+
+    assert opened(features=["b"]).rejected() == () and opened(features=["b"]).items()["a"][16].as_py() == "abc"
+    assert [r.id for r in opened(features=["a"]).rejected()] == ["o16"]
+    with pytest.raises(InputError, match=r"kind: a feature that is text\n.*row 1: 'E'"):
+        opened(features=["kind"])
+    columns["kind"] = ["1", "2", "E"] * 20
+    assert any("'kind' is text and no feature: 67% of its cells are numbers (row 3: 'E')" in n
+               for n in opened().schema.notes)  # fmt: skip
 
 
 def test_errors_of_some_features_are_features(tmp_path):

@@ -18,7 +18,8 @@ from deepsky.ingestion.readers import is_list_of_paths
 from deepsky.ingestion.run import ingest
 from deepsky.source import Source
 from deepsky.survey import Survey
-from deepsky.tables import as_table, is_path, is_table
+from deepsky.surveys._held import cell_axes, plain
+from deepsky.tables import columns_of, is_path, is_table
 
 HOW = ("workers", "memory", "quiet")  # arguments of `ingest` that do not change what comes out
 LIMIT = 50 << 30  # bytes that the cache may hold, unless DEEPSKY_CACHE_LIMIT says otherwise
@@ -97,23 +98,23 @@ def _content(part: Any) -> Iterator[bytes]:
     """The values of what is in memory."""
     if part is None:
         return
-    if isinstance(part, np.ndarray) and part.dtype.names is None and part.dtype.kind != "O":
-        yield f"{part.dtype.str}{part.shape}".encode()
-        yield np.ascontiguousarray(np.ma.getdata(part)).tobytes()
-        yield np.ascontiguousarray(np.ma.getmaskarray(part)).tobytes()
-    elif isinstance(part, Mapping):
-        for name in part:
+    if isinstance(part, Source):
+        yield repr(part).encode()
+    elif isinstance(part, Mapping) or is_table(part):
+        for name, values in part.items() if isinstance(part, Mapping) else columns_of(part).items():
             yield str(name).encode()
-            yield from _content(part[name])
-    elif is_table(part):
-        names = part.colnames if isinstance(getattr(part, "colnames", None), list) else None
-        if names is None:
-            yield repr(as_table(part).to_pydict()).encode()
-        for name in names or ():
-            yield str(name).encode()
-            yield from _content(np.ma.asarray(part[name]))
+            yield from _content(values)
     else:
-        yield repr(part if isinstance(part, Source) else np.asarray(part).tolist()).encode()
+        values = plain(part)
+        cells = list(part) if values is None else values.tolist() if values.dtype.kind == "O" else None
+        yield f"|{getattr(part, 'unit', None) or ''}|".encode()
+        if cells is not None:
+            for cell in cells if isinstance(cells, list) else [cells]:
+                yield from _content(cell) if cell_axes(cell) else [repr(cell).encode()]
+        elif values is not None:
+            yield f"{values.dtype.str}{values.shape}".encode()
+            yield np.ascontiguousarray(np.ma.getdata(values)).tobytes()
+            yield np.ascontiguousarray(np.ma.getmaskarray(values)).tobytes()
 
 
 def _stamps(name: str) -> Iterator[bytes]:

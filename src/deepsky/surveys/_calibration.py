@@ -54,6 +54,8 @@ _RATES = {
     "adu/s": "adu / s",
     "dn/s": "DN / s",
 }
+UNITS = ("nJy", "uJy", "mJy", "Jy", "nanomaggy", "adu", "ct", "electron", "electron / s", "erg / (Angstrom cm2 s)",
+         "any other that astropy knows")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -172,15 +174,24 @@ def _hubble(header: Mapping[str, Any], unit: str, band: str) -> Calibration | No
     return Calibration(per_second * fnu * 1e9, "nJy", "f_nu", "PHOTFNU") if fnu else None
 
 
+def _parsed(unit: str) -> Any:
+    """The astropy unit, or None where it knows none of that name."""
+    from astropy import units as u
+
+    try:
+        return u.Unit(unit, parse_strict="raise")
+    except (ValueError, TypeError):
+        return None
+
+
 def _other(unit: str) -> Calibration:
     """A unit of any kind, as far as astropy knows it."""
     if not unit:
         return Calibration()
     from astropy import units as u
 
-    try:
-        parsed = u.Unit(unit, parse_strict="raise")
-    except (ValueError, TypeError):
+    parsed = _parsed(unit)
+    if parsed is None:
         return Calibration(why=f"BUNIT {unit!r} is no unit that astropy knows")
     if "mag" in re.findall(r"[a-z]+", parsed.to_string().lower().replace("abmag", "mag").replace("stmag", "mag")):
         return Calibration(1.0, parsed.to_string(), MAGNITUDE, f"BUNIT {unit!r}")
@@ -213,3 +224,38 @@ def to_unit(found: Calibration, unit: str | None, file: object) -> Calibration:
             expected=unit, fix="give the AB magnitude of one count: zero_point=...",
         ) from error  # fmt: skip
     return Calibration(found.factor * ratio, unit, found.quantity, found.why)
+
+
+def stated(unit: str, file: object = None) -> tuple[str, str]:
+    """Unit and quantity of values that are kept as they are, from the name of their unit.
+
+    Raises
+    ------
+    InputError : there is no such unit, or it is one of magnitudes.
+
+    >>> stated("uJy"), stated("nanomaggies"), stated("ADU"), stated("")
+    (('uJy', 'f_nu'), ('3631 nJy', 'f_nu'), ('adu', 'counts'), ('', 'relative'))
+    """
+    found, parsed = calibration({"BUNIT": unit}), _parsed(unit)
+    if found.quantity == MAGNITUDE:
+        raise InputError("pixels in magnitudes, and not in flux", file=file, keyword="unit", found=unit,
+                         expected="a unit of flux", fix="convert them: 10**(-0.4 * m)")  # fmt: skip
+    if not found.unit and parsed is None:
+        raise InputError("no such unit", file=file, keyword="unit", found=unit, known=UNITS)
+    if found.factor == 1:
+        return found.unit, found.quantity
+    from astropy import units as u
+
+    plain = parsed is not None and parsed.is_equivalent(u.Unit("nJy"))
+    return parsed.to_string() if plain else f"{found.factor:.10g} {found.unit}", found.quantity
+
+
+def raised(unit: str, power: int) -> str:
+    """A power of a unit.
+
+    >>> raised("nJy", -2)
+    '1 / nJy2'
+    """
+    from astropy import units as u
+
+    return str((u.Unit(unit) ** power).to_string())

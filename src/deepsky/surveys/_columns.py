@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pcompute
 
 from deepsky.errors import InputError
+from deepsky.source import Rejected
 from deepsky.surveys._sky import sexagesimal
 from deepsky.surveys._text import IDS
 from deepsky.tables import unit_of
@@ -37,6 +38,10 @@ PIXELS = (
 )
 _POWER = re.compile(r"[-+]?\d(?:\.\d+)?[eE]\+?\d{2}")
 NUMBERING = re.compile(r"fold|split|tile|key|group|row", re.IGNORECASE)  # names whose whole numbers measure nothing
+MISSING = ("", "-", "--", "---", "?", ".", "..", "...", "na", "n/a", "n.a.", "nan", "-nan", "null", "none", "missing",
+           "masked", "indef", "undef", "<na>", "inf", "-inf", "+inf")  # fmt: skip
+NUMBER = r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$"
+MOSTLY = 0.9  # a column of text of which more cells than that are numbers is one of numbers with mistakes
 EXACT = 2**53  # the largest integer up to which a float64 holds every one
 
 
@@ -81,18 +86,21 @@ def ids(table: pa.Table, name: str, file: object = None) -> list[str]:
 
     Raises
     ------
-    InputError : an id is missing, or they passed through a float64 or a spreadsheet and lost their last digits.
+    InputError : an id is missing, or they passed through a float or a spreadsheet and lost their last digits.
     """
     column = table[name]
-    if column.null_count:
-        raise InputError("rows without an id", file=file, keyword=name, found=f"{column.null_count} of {len(column)}",
-                         expected="an id in every row")  # fmt: skip
     kind = table.schema.field(name).type
+    missing = column.is_null(nan_is_null=pa.types.is_floating(kind)).to_numpy(zero_copy_only=False)
+    if missing.any():
+        raise InputError("rows without an id", file=file, keyword=name, expected="an id in every row",
+                         found=f"{missing.sum():,} of {len(column):,}, the first is row {np.argmax(missing) + 1}",
+                         fix="leave these rows out, or take the ids from elsewhere: id=NAME")  # fmt: skip
     if pa.types.is_floating(kind):
         values = column.to_numpy(zero_copy_only=False)
-        big = np.abs(values) > EXACT
-        if big.any() or (values != np.round(values)).any():
-            raise _rounded(file, name, f"{values[big][0] if big.any() else values[0]:.17g} of type float64")
+        exact = 2 ** (np.finfo(values.dtype).nmant + 1)  # the largest integer up to which the type holds every one
+        lost = (np.abs(values) > exact) | (values != np.round(values))
+        if lost.any():
+            raise _rounded(file, name, f"{values[lost][0]:.17g} of type {values.dtype}")
         return [str(int(v)) for v in values]
     words = [str(v).strip() for v in column.to_pylist()]
     for word in words[:10_000]:
@@ -103,7 +111,8 @@ def ids(table: pa.Table, name: str, file: object = None) -> list[str]:
 
 def _rounded(file: object, name: str, found: str) -> InputError:
     return InputError("ids that were rounded by a spreadsheet or a float64", file=file, keyword=name, found=found,
-                      expected="all digits: int64 or text", fix="take the table from its origin again")  # fmt: skip
+                      expected="all digits: int64 or text",
+                      fix="take them from their origin again, or from elsewhere: id=NAME")  # fmt: skip
 
 
 def find_position(
@@ -128,6 +137,65 @@ def find_pixels(table: pa.Table) -> tuple[str, str] | None:
     return _pair(table, PIXELS)
 
 
+def mended(
+    table: pa.Table, taken: Collection[str | None], wanted: Sequence[str] | None, file: object = None
+) -> tuple[pa.Table, dict[str, dict[int, str]], list[str]]:
+    """Columns of text that are meant to be numbers as such; for each its cells that are none, by row; and notes.
+
+    Parameters
+    ----------
+    taken : columns that are no features.
+    wanted : the features a user chose; by default all columns may be features.
+
+    Raises
+    ------
+    InputError : a feature that was chosen is text.
+    """
+    known: list[str] = table.column_names
+    chosen = known if wanted is None else [n for w in wanted for n in (w, error_of(w, known)) if n in known]
+    odd: dict[str, dict[int, str]] = {}
+    notes = []
+    for name in dict.fromkeys(n for n in chosen if n is not None and n not in taken):
+        field = table.schema.field(name)
+        if not (pa.types.is_string(field.type) or pa.types.is_large_string(field.type)):
+            continue
+        if wanted is None and name.lower() in IDS:
+            continue
+        words = pcompute.utf8_trim_whitespace(table[name])
+        number = pcompute.match_substring_regex(words, NUMBER).fill_null(False)
+        lost = pcompute.is_in(pcompute.utf8_lower(words), pa.array(MISSING)).fill_null(False)
+        rest = pcompute.invert(pcompute.or_(pcompute.or_(number, lost), words.is_null())).to_numpy()
+        rows, count = np.flatnonzero(rest), number.to_numpy().sum()
+        first = f"row {rows[0] + 1}: {words[int(rows[0])].as_py()[:40]!r}" if len(rows) else ""
+        if count > MOSTLY * (count + len(rows)):
+            plain = pcompute.utf8_ltrim(pcompute.if_else(number, words, None), "+").cast(pa.float64())
+            place = table.column_names.index(name)
+            table = table.set_column(place, pa.field(name, pa.float64(), metadata=field.metadata), plain)
+            odd[name] = {int(i): words[int(i)].as_py()[:40] for i in rows}
+        elif wanted is not None and name in wanted:
+            raise InputError("a feature that is text", file=file, keyword=name, found=first or "no number",
+                             expected="numbers")  # fmt: skip
+        elif count > len(rows):
+            share = count / (count + len(rows))
+            notes.append(f"column {name!r} is text and no feature: {share:.0%} of its cells are numbers ({first})")
+    return table, odd, notes
+
+
+def set_aside(
+    odd: Mapping[str, Mapping[int, str]], chosen: Collection[str], ids: Sequence[str], file: object, notes: list[str]
+) -> tuple[np.ndarray, tuple[Rejected, ...]]:
+    """The rows to keep, and the others: those with a feature, or the error of one, that is no number."""
+    reasons: dict[int, str] = {}
+    for name in chosen:
+        for row, word in odd.get(name, {}).items():
+            reasons.setdefault(row, f"column {name!r} holds {word!r} and no number")
+    if reasons:
+        notes.append("objects with text in a column of numbers are set aside: mend the cells, or leave the column out: "
+                     "features=[...]")  # fmt: skip
+    keep = np.setdiff1d(np.arange(len(ids)), np.array(list(reasons), np.int64))
+    return keep, tuple(Rejected(ids[row], why, f"{file}, row {row + 1}") for row, why in sorted(reasons.items()))
+
+
 def _pair(table: pa.Table, pairs: Sequence[tuple[str, str]]) -> tuple[str, str] | None:
     for one, other in pairs:
         found = matching(table.column_names, [one]), matching(table.column_names, [other])
@@ -137,7 +205,11 @@ def _pair(table: pa.Table, pairs: Sequence[tuple[str, str]]) -> tuple[str, str] 
 
 
 def degrees(
-    table: pa.Table, pair: tuple[str, str], *, ra_unit: str | None = None, file: object = None
+    table: pa.Table,
+    pair: tuple[str, str],
+    *,
+    ra_unit: str | None = None,
+    file: object = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """(n,) float64 right ascension and declination [deg], NaN where missing.
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 from deepsky.errors import InputError
 from deepsky.surveys._held import Held
 from deepsky.surveys._layout import IMAGES, joined_splits
-from deepsky.tables import as_table
+from deepsky.tables import as_table, with_units
 
 PICTURES = tuple(n for n in IMAGES if n not in {"flux", "data", "x"})  # those may be features as well
 MOST = 4096  # features of one array
@@ -57,15 +57,18 @@ def table_of(held: Mapping[str, Held], where: str, *, plain: bool) -> pa.Table:
     wide = [h.shape[0] for h in some.values() if len(h.shape) == 2]
     n = wide[0] if wide else Counter(h.shape[0] for h in some.values()).most_common(1)[0][0]
     columns: dict[str, np.ndarray] = {}
+    units: dict[str, str] = {}
     for key, one in some.items():
-        width = one.shape[1] if len(one.shape) == 2 else 1
+        width, before = one.shape[1] if len(one.shape) == 2 else 1, set(columns)
         if one.shape[0] != n or width > MOST:
             notes.append(f"array {key!r} {one.shape} was left out")
         elif len(one.shape) == 1 or width == 1:
             columns[key] = one.whole().reshape(n)
         else:
             columns |= {f"{key}_{i + 1}": v for i, v in enumerate(one.whole().T)}
-    return as_table(columns).replace_schema_metadata({"notes": json.dumps(notes)})
+        if one.unit:
+            units |= {name: one.unit for name in columns if name not in units and name not in before}
+    return with_units(as_table(columns), units).replace_schema_metadata({"notes": json.dumps(notes)})
 
 
 def _refuse_singles(held: Mapping[str, Held], where: str) -> None:

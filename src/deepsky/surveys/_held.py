@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any, final
 
 import numpy as np
+import pyarrow as pa
 
 from deepsky.errors import InputError, need
 from deepsky.gate import check_npy, check_npz, run_guarded
@@ -20,10 +22,11 @@ HDF5 = (".h5", ".hdf5", ".hdf", ".he5")
 
 @dataclass(frozen=True, eq=False)
 class Held(ABC):
-    """An array of which rows can be read."""
+    """An array of which rows can be read; its `unit` is "" where it does not say one."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
+    unit: str = field(default="", kw_only=True)
 
     @abstractmethod
     def rows(self, at: np.ndarray) -> np.ndarray:
@@ -89,10 +92,67 @@ def _native(values: np.ndarray) -> np.ndarray:
     return values if values.dtype.isnative else values.astype(values.dtype.newbyteorder("="))
 
 
-def in_memory(values: Any) -> InMemory:
-    """An array, list or tensor."""
-    data = values if isinstance(values, np.ndarray) else np.asarray(values)
-    return InMemory(data.shape, data.dtype, data)
+def in_memory(values: Any, name: str = "", file: object = None) -> InMemory:
+    """An array, list, tensor or column of a table, with its unit where it has one.
+
+    Raises
+    ------
+    InputError : a list, or a column of arrays, whose members differ in shape or unit.
+    """
+    units = [getattr(values, "unit", None)]
+    if isinstance(values, list | tuple):
+        units = list(dict.fromkeys(getattr(v, "unit", None) for v in values)) or units
+    if len(units) > 1:
+        raise InputError("members in different units", file=file, keyword=name or None, expected="one unit",
+                         found=", ".join(str(v or "none") for v in units))  # fmt: skip
+    data = plain(values)
+    if data is None:
+        data = _stacked(list(values), name, file)
+    elif data.dtype.kind == "O" and data.ndim == 1 and any(cell_axes(v) for v in data):
+        data = _stacked(data.tolist(), name, file)
+    return InMemory(data.shape, data.dtype, data, unit="" if units[0] is None else str(units[0]))
+
+
+def plain(values: Any) -> np.ndarray | None:
+    """Values as a numpy array or masked array without a unit; None for a list of arrays of different shapes."""
+    if (bare := getattr(values, "unmasked", None)) is not None:  # a masked quantity of astropy
+        return np.ma.MaskedArray(np.asarray(bare), np.asarray(values.mask))
+    if isinstance(values, np.ma.MaskedArray):
+        return np.ma.asarray(values)
+    if isinstance(values, pa.Array | pa.ChunkedArray):
+        values = values.to_pylist()
+    try:
+        return np.asarray(values)
+    except ValueError:
+        return None
+
+
+def cell_axes(cell: Any) -> int:
+    """Axes of one cell of a table: 0 for a number or a text, 2 for an image."""
+    if isinstance(cell, list | tuple):
+        return 1 + (cell_axes(cell[0]) if len(cell) else 0)
+    return int(getattr(cell, "ndim", 0))
+
+
+def _stacked(cells: list[Any], name: str, file: object) -> np.ndarray:
+    """One array of many of one shape."""
+    shapes: Counter[tuple[int, ...]] = Counter()
+    parts = []
+    for row, cell in enumerate(cells):
+        one = plain(cell)
+        if one is None or not cell_axes(cell):
+            what = f"row {row + 1}: {'a list of unequal parts' if one is None else repr(cell)}"
+            raise InputError("a row that holds no array", file=file, keyword=name or None, found=what,
+                             expected="an array of the shape of the others", fix="leave these rows out")  # fmt: skip
+        shapes[one.shape] += 1
+        parts.append(one)
+    if len(shapes) > 1:
+        fix = "crop or pad them; or save each as a NPY file in one folder and open that with size=N, which does it"
+        if len({s[:1] for s in shapes}) == 1 and len({len(s) for s in shapes}) > 1:
+            fix = "name several arrays: {'images': ..., 'labels': ...}"
+        raise InputError("arrays of different shapes", file=file, keyword=name or None, expected="one shape",
+                         found=", ".join(f"{n:,} of {s}" for s, n in shapes.most_common(4)), fix=fix)  # fmt: skip
+    return np.stack(parts) if not any(isinstance(p, np.ma.MaskedArray) for p in parts) else np.ma.stack(parts)
 
 
 def joined(parts: list[Held], name: str, file: object) -> Joined:
@@ -100,15 +160,18 @@ def joined(parts: list[Held], name: str, file: object) -> Joined:
 
     Raises
     ------
-    InputError : they differ in shape.
+    InputError : they differ in shape or unit.
     """
     if len({p.shape[1:] for p in parts}) > 1:
         raise InputError("arrays that belong together differ in shape", file=file, keyword=name,
                          found=", ".join(str(p.shape) for p in parts))  # fmt: skip
+    if len({p.unit for p in parts}) > 1:
+        raise InputError("arrays that belong together differ in unit", file=file, keyword=name,
+                         found=", ".join(p.unit or "none" for p in parts))  # fmt: skip
     kind = np.result_type(*(p.dtype for p in parts)) if parts[0].dtype.kind in "biuf" else parts[0].dtype
     widest = max((p.dtype for p in parts), key=lambda d: d.itemsize)
     shape = (sum(p.shape[0] for p in parts), *parts[0].shape[1:])
-    return Joined(shape, widest if parts[0].dtype.kind in "SU" else kind, tuple(parts))
+    return Joined(shape, widest if parts[0].dtype.kind in "SU" else kind, tuple(parts), unit=parts[0].unit)
 
 
 def arrays_of(path: Path) -> dict[str, Held]:

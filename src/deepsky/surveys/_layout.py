@@ -12,8 +12,9 @@ import pyarrow as pa
 
 from deepsky.errors import InputError
 from deepsky.schema import Column
+from deepsky.surveys import _columns
 from deepsky.surveys._held import Held, InMemory, in_memory, joined
-from deepsky.tables import array
+from deepsky.tables import array, with_units
 
 IMAGES = ("images", "image", "flux", "data", "x", "cutouts", "stamps", "imgs", "img", "pixels")
 IVAR = ("ivar", "invvar", "inverse_variance", "weight", "weights", "wht")
@@ -90,6 +91,10 @@ def understand(
     layout: str | None = None,
     shape: Sequence[int] | None = None,
     bands: Sequence[str] | None = None,
+    id: str | None = None,
+    ra: str | None = None,
+    dec: str | None = None,
+    ra_unit: str | None = None,
 ) -> Plan | None:
     """Find out what each array is; None where there are no images.
 
@@ -133,7 +138,13 @@ def understand(
             if role not in {"psf"}:
                 _fits(held[name], full, last, name, where)
     used = {key, named, *(name for name, _ in extra.values())}
-    listing, columns = _listing({k: h for k, h in held.items() if k not in used}, n, where, notes)
+    beside = {k: h for k, h in held.items() if k not in used}
+    by_role = {
+        "id": _given(id, beside, n, where) or _named(beside, IDS),
+        "ra": _given(ra, beside, n, where) or _named(beside, ("ra",)),
+        "dec": _given(dec, beside, n, where) or _named(beside, ("dec", "de")),
+    }
+    listing, columns = _listing(beside, by_role, ra_unit, n, where, notes)
     masked = isinstance(main, InMemory) and np.ma.isMaskedArray(main.data)
     roles = {role: one for role, (_, one) in extra.items()}
     kind = _stored(main.dtype, notes)
@@ -143,6 +154,17 @@ def understand(
 def _named(held: Mapping[str, Held], words: Sequence[str]) -> str | None:
     low = {k.lower().rsplit("/", 1)[-1]: k for k in held}
     return next((low[w] for w in words if w in low), None)
+
+
+def _given(name: str | None, held: Mapping[str, Held], n: int, where: str) -> str | None:
+    """The array of a user's choice, with one value an object."""
+    if name is None:
+        return None
+    if name not in held:
+        raise InputError("no such array", file=where, found=name, known=held)
+    if held[name].shape not in {(n,), (n, 1)}:
+        raise InputError("not one value an object", file=where, keyword=name, found=held[name].shape, expected=(n,))
+    return name
 
 
 def joined_splits(held: Mapping[str, Held], images: str | None, where: str, notes: list[str]) -> dict[str, Held]:
@@ -254,12 +276,17 @@ def _text(value: Any) -> Any:
 
 
 def _listing(
-    held: Mapping[str, Held], n: int, where: str, notes: list[str]
+    held: Mapping[str, Held],
+    by_role: Mapping[str, str | None],
+    ra_unit: str | None,
+    n: int,
+    where: str,
+    notes: list[str],
 ) -> tuple[dict[str, Any], dict[str, Column]]:
     """Ids, positions and columns from the arrays with one value (or a few) an object."""
     listing: dict[str, Any] = {}
     columns: dict[str, Column] = {}
-    by_role = {"id": _named(held, IDS), "ra": _named(held, ("ra",)), "dec": _named(held, ("dec", "de"))}
+    sky: dict[str, Any] = {}
     names = _named(held, NAMES)
     classes = [str(_text(v)) for v in held[names].whole()] if names is not None and held[names].shape[0] != n else None
     for key, one in held.items():
@@ -284,8 +311,11 @@ def _listing(
         if values.ndim == 2 and values.shape[1] == 1:
             values = values[:, 0]
         role = next((r for r, k in by_role.items() if k == key), None)
+        if role == "id" and values.ndim == 1:
+            listing["id"] = pa.array(_columns.ids(pa.table({key: array(values)}), key, where), pa.string())
+            continue
         if role is not None and values.ndim == 1:
-            listing[role] = _role(role, values)
+            sky[key] = array(values, key)
             continue
         low = key.lower().rsplit("/", 1)[-1]
         name = "pixel_scale" if low in SCALE else {"y": "label", "labels": "label", "ans": "label"}.get(low, key)
@@ -299,15 +329,14 @@ def _listing(
         width = max(4, len(str(n - 1)))
         listing["id"] = pa.array([f"{i:0{width}d}" for i in range(n)], pa.string())
         notes.append("no ids: they are the numbers of the rows")
-    for role in ("ra", "dec"):
-        listing.setdefault(role, np.full(n, np.nan))
+    listing["ra"], listing["dec"] = np.full(n, np.nan), np.full(n, np.nan)
+    if len(sky) == 2:
+        table = with_units(pa.table(sky), {k: held[k].unit for k in sky})
+        pair = str(by_role["ra"]), str(by_role["dec"])
+        listing["ra"], listing["dec"] = _columns.degrees(table, pair, ra_unit=ra_unit, file=where)
+    elif sky:
+        notes.append(f"array {next(iter(sky))!r} was left out: a position is ra and dec")
     return listing, columns
-
-
-def _role(role: str, values: np.ndarray) -> Any:
-    if role == "id":
-        return pa.array([str(_text(v)) for v in values.tolist()], pa.string())
-    return np.ma.filled(values.astype(np.float64), np.nan)
 
 
 def _one_hot(values: np.ndarray, key: str, classes: list[str] | None, notes: list[str]) -> np.ndarray:

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from deepsky.errors import InputError
 from deepsky.schema import Column, RowSchema, Schema
-from deepsky.source import Block, Source
+from deepsky.source import Block, Rejected, Source
 from deepsky.surveys import _columns
 from deepsky.tables import metadata, unit_of
 
@@ -26,6 +26,9 @@ def source_of(
     features: Sequence[str] | None = None,
     label_columns: Sequence[str] | None = None,
     id: str | None = None,
+    ra: str | None = None,
+    dec: str | None = None,
+    ra_unit: str | None = None,
     sentinel: float | None = None,
 ) -> Source:
     """Rows of a table: every column of numbers that is no id, position, label or error is a feature.
@@ -44,9 +47,12 @@ def source_of(
     notes = [*(metadata(table, "notes") or ()),
              *([] if key is not None else ["no column of ids: ids are the numbers of the rows"])]  # fmt: skip
     keys = _columns.ids(table, key, where) if key else [f"{i:07d}" for i in range(table.num_rows)]
-    pair = _columns.find_position(table)
-    sky = _columns.degrees(table, pair, file=where) if pair else (np.full(table.num_rows, np.nan),) * 2
+    pair = _columns.find_position(table, ra, dec, where)
+    sky = _columns.degrees(table, pair, ra_unit=ra_unit, file=where) if pair else (np.full(table.num_rows, np.nan),) * 2
     aside = {*labels, *(pair or ()), key}
+    whole = table
+    table, odd, told = _columns.mended(table, aside, features, where)
+    notes += told
     numbers = [n for n in known if n not in aside and _is_number(table.schema.field(n).type)]
     counts = [n for n in numbers if features is None and _columns.NUMBERING.fullmatch(n) and _is_whole(table, n)]
     if counts:
@@ -60,19 +66,24 @@ def source_of(
                          fix="features=[...]")  # fmt: skip
     sigma = {n: errors[n] for n in chosen if n in errors and errors[n] not in chosen}
     sigma = sigma if len(sigma) == len(chosen) else {}
+    keep, refused = _columns.set_aside(odd, [*chosen, *sigma.values()], keys, where, notes)
     row = RowSchema(tuple(chosen), tuple(unit_of(table, n) for n in chosen), noise="measured" if sigma else "unknown")
     rest = [n for n in known if n not in {*chosen, *sigma.values(), *(pair or ()), key}]
-    rest = [n for n in rest if not pa.types.is_nested(table.schema.field(n).type)]
-    columns = {n: Column(str(table.schema.field(n).type), unit_of(table, n), "label" if n in labels else "scalar")
+    nested = [n for n in rest if pa.types.is_nested(table.schema.field(n).type)]
+    if nested:
+        notes.append(f"columns of lists were left out: {', '.join(nested)}")
+    rest = [n for n in rest if n not in nested]
+    columns = {n: Column(str(whole.schema.field(n).type), unit_of(table, n), "label" if n in labels else "scalar")
                for n in rest}  # fmt: skip
     listing = {"id": pa.array(keys, pa.string()), "ra": sky[0], "dec": sky[1],
-               "bytes": np.full(table.num_rows, 8 * len(chosen), np.int64), **{n: table[n] for n in rest},
+               "bytes": np.full(table.num_rows, 8 * len(chosen), np.int64), **{n: whole[n] for n in rest},
                "_row": np.arange(table.num_rows)}  # fmt: skip
     schema = Schema(name, {"row": row}, columns, source=where, reader="arrays", notes=tuple(notes))
     grid = [_numbers(table, n) for n in chosen]
     noise = [_numbers(table, sigma[n]) for n in chosen] if sigma else None
     errors_of = None if noise is None else np.stack(noise, 1)
-    return MemoryRows(where, schema, pa.table(listing), np.stack(grid, 1), errors_of, sentinel)
+    items = pa.table(listing) if not refused else pa.table(listing).take(pa.array(keep))
+    return MemoryRows(where, schema, items, np.stack(grid, 1), errors_of, sentinel, refused)
 
 
 def _is_number(kind: Any) -> bool:
@@ -99,6 +110,11 @@ class MemoryRows(Source):
     values: np.ndarray = field(repr=False)
     sigma: np.ndarray | None = field(repr=False)
     sentinel: float | None = None
+    refused: tuple[Rejected, ...] = ()
+
+    def rejected(self) -> tuple[Rejected, ...]:
+        """Rows with a cell that is no number in a column of numbers."""
+        return self.refused
 
     def items(self) -> pa.Table:
         """One row an object."""

@@ -20,10 +20,12 @@ from deepsky.errors import InputError
 from deepsky.schema import ImageSchema, Schema
 from deepsky.source import Block, Source
 from deepsky.surveys import _flat, _held, _rows
+from deepsky.surveys._calibration import raised, stated
 from deepsky.surveys._held import HDF5, Held
 from deepsky.surveys._layout import IMAGES, Plan, understand
 from deepsky.surveys._scanned import as_size, place
-from deepsky.tables import as_table, is_path, is_table
+from deepsky.tables import as_table, columns_of, is_path, is_table
+from deepsky.units import unit_factor
 
 ENDINGS = (".npz", *HDF5)  # NPY files have a reader of their own
 
@@ -46,6 +48,9 @@ def open(
     features: Sequence[str] | None = None,
     label_columns: Sequence[str] | None = None,
     id: str | None = None,
+    ra: str | None = None,
+    dec: str | None = None,
+    ra_unit: str | None = None,
     sentinel: float | None = None,
     name: str = "",
 ) -> Source:
@@ -59,25 +64,28 @@ def open(
     shape : (band, y, x) or (y, x) of images that are stored flat.
     bands : their names.
     pixel_scale : [arcsec]; or an array of that name with one a object.
-    unit : of the flux.
+    unit : of the flux, where the array does not say one itself.
     size : (y, x) [pixel], or one number for both: cropped or padded about the centre.
-    features, label_columns, id : columns of a table that a network sees, that are labels, and that is the id.
+    features, label_columns : columns of a table that a network sees, and that are labels.
+    id, ra, dec : arrays or columns of ids and positions; by default found by their names.
+    ra_unit : "deg", "hour" or "rad", in place of what the array says.
     sentinel : value that means "not measured".
     name : of the survey.
 
     Raises
     ------
-    InputError : objects instead of numbers, no images and no columns, or shapes that do not fit each other.
+    InputError : objects instead of numbers, no images and no columns, shapes or units that do not fit each other.
     """
     where = str(source) if is_path(source) else f"a {type(source).__name__} in memory"
     rows = partial(_rows.source_of, where=where, name=name or "table", features=features, label_columns=label_columns,
-                   id=id, sentinel=sentinel)  # fmt: skip
-    if is_table(source) and not _with_images(source):
+                   id=id, ra=ra, dec=dec, ra_unit=ra_unit, sentinel=sentinel)  # fmt: skip
+    if is_table(source) and not _with_images(source, shape, where):
         return rows(as_table(source))
-    held, odd = _usable(_collect(source))
+    held, odd = _usable(_collect(source, where))
     if images in odd or any(k.lower() in IMAGES for k in odd):
         _refuse(odd, images, where)
-    plan = understand(held, where, images=images, layout=layout, shape=shape, bands=bands)
+    plan = understand(held, where, images=images, layout=layout, shape=shape, bands=bands, id=id, ra=ra, dec=dec,
+                      ra_unit=ra_unit)  # fmt: skip
     if plan is None and odd:
         _refuse(odd, images, where)
     if plan is None:
@@ -87,19 +95,37 @@ def open(
     return _image_source(plan, where, name, pixel_scale, unit, size, sentinel, guarded=is_path(source))
 
 
-def _with_images(table: Any) -> bool:
-    return any(getattr(table[n], "ndim", 1) >= 3 for n in getattr(table, "colnames", ()))
+def _with_images(table: Any, shape: Sequence[int] | None, where: str) -> bool:
+    """Whether the cells of a column are images; flat ones need a `shape`."""
+    axes = {n: _cell_axes(column) for n, column in columns_of(table).items()}
+    flat = [n for n, k in axes.items() if k == 1 and n.lower() in _flat.PICTURES]
+    if flat and shape is None:
+        raise InputError("rows that may be flat images", file=where, keyword=flat[0], found="one axis in a cell",
+                         expected="(y, x) or (band, y, x)",
+                         fix="shape=(y, x) or shape=(band, y, x) says how a row lies")  # fmt: skip
+    return max(axes.values(), default=0) >= (2 if shape is None else 1)
 
 
-def _collect(source: Any) -> dict[str, Held]:
+def _cell_axes(column: Any) -> int:
+    kind = getattr(column, "type", None)
+    if isinstance(kind, pa.DataType):  # Arrow
+        depth = 0
+        while pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+            depth, kind = depth + 1, kind.value_type
+        return depth
+    if column.dtype == object:
+        return max((_held.cell_axes(v) for v in column), default=0)
+    return int(column.ndim) - 1
+
+
+def _collect(source: Any, where: str) -> dict[str, Held]:
     """Arrays by name."""
     if is_path(source):
         return _held.arrays_of(Path(source))
-    if isinstance(source, Mapping):
-        return {str(k): _held.in_memory(v) for k, v in source.items()}
-    if is_table(source):
-        return {str(n): _held.in_memory(source[n]) for n in source.colnames}
-    return {"images": _held.in_memory(source)}
+    if isinstance(source, Mapping) or is_table(source):
+        named = source if isinstance(source, Mapping) else columns_of(source)
+        return {str(k): _held.in_memory(v, str(k), where) for k, v in named.items()}
+    return {"images": _held.in_memory(source, file=where)}
 
 
 def _usable(held: Mapping[str, Held]) -> tuple[dict[str, Held], dict[str, str]]:
@@ -139,10 +165,11 @@ def _image_source(
     measured = plan.ivar is not None or plan.sigma is not None or plan.variance is not None
     fine = measured or plan.mask is not None or padded or sentinel is not None or plan.masked
     notes = list(plan.notes)
+    flux_unit, quantity = _unit(plan, unit, where, notes)
     if not measured:
         notes.append("no noise: ivar is a mask, and S/N is not known")
     image = ImageSchema(
-        plan.bands, target, unit=unit or "", quantity="counts" if kind.kind in "iu" else "relative",
+        plan.bands, target, unit=flux_unit, quantity=quantity,
         pixel_scale=pixel_scale, noise="measured" if measured else "unknown", ivar="pixel" if fine else "object",
         dtype=str(kind), psf=plan.psf_size,
     )  # fmt: skip
@@ -158,6 +185,39 @@ def _image_source(
     table = pa.table({**listing, "bytes": np.full(n, nbytes, np.int64), "_row": np.arange(n)})
     made = FileArrays if guarded else MemoryArrays
     return made(where, schema, plan, table, sentinel)
+
+
+def _unit(plan: Plan, given: str | None, where: str, notes: list[str]) -> tuple[str, str]:
+    """Unit and quantity of the flux: as given, or as the array says it; its errors must be in the same."""
+    own = plan.images.unit
+    if given is not None:
+        unit, quantity = stated(str(given), where)
+        if own and not _same(own, given):
+            raise InputError("the images are in another unit", file=where, keyword="unit", found=own, expected=given,
+                             fix=f"convert them first, images.to({given!r}), or leave the option away")  # fmt: skip
+    else:
+        try:
+            unit, quantity = stated(own, where)
+        except InputError as error:
+            if error.expected is not None:  # magnitudes
+                raise
+            unit, quantity = "", "relative"
+            notes.append(f"the unit of the images, {own!r}, is none that astropy knows: unit=... says another")
+    for role, held, power in (("sigma", plan.sigma, 1), ("variance", plan.variance, 2), ("ivar", plan.ivar, -2)):
+        if held is None or not held.unit or not unit:
+            continue
+        wanted = raised(unit, power)
+        if not _same(held.unit, wanted):
+            raise InputError(f"the {role} is in another unit than the images", file=where, found=held.unit,
+                             expected=wanted, fix=f"convert it first: {role}.to({wanted!r})")  # fmt: skip
+    return unit, "counts" if quantity == "relative" and not unit and plan.dtype.kind in "iu" else quantity
+
+
+def _same(unit: str, other: str) -> bool:
+    try:
+        return bool(np.isclose(unit_factor(unit, other), 1, rtol=1e-9))
+    except InputError:
+        return False
 
 
 @dataclass(frozen=True, eq=False)

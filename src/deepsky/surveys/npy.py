@@ -19,11 +19,13 @@ from deepsky.errors import InputError
 from deepsky.gate import ArrayLayout, check_ivar, check_npy
 from deepsky.schema import Column, ImageSchema, Noise, Role, Schema
 from deepsky.source import Block, Rejected
-from deepsky.surveys import _scan
+from deepsky.surveys import _columns, _scan
+from deepsky.surveys._calibration import stated
 from deepsky.surveys._flat import flat_shape
 from deepsky.surveys._names import role_of, words
 from deepsky.surveys._planes import MOST_BANDS
 from deepsky.surveys._scanned import Scanned, as_size, block, one_shape, place, sample_rows
+from deepsky.tables import array
 
 LABELS = {"label", "labels", "class", "classes", "target", "targets", "y"}
 IDS = {"id", "ids", "name", "names", "objid", "object_id"}
@@ -86,12 +88,14 @@ def open(
             "wrong number of bands", file=files.root, keyword="bands", found=names, expected=f"{count} names"
         )
     kind = layouts[main[0]].dtype.newbyteorder("=")
+    flux_unit, quantity = stated(str(unit), files.root)
     padded = bool((np.asarray(shapes) < target).any()) or kind.kind == "f" or bool(beside.noise)
     noise: Noise = "measured" if beside.noise and beside.role != "mask" else "unknown"
     image = ImageSchema(
         names,
         target,
-        unit=unit,
+        unit=flux_unit,
+        quantity=quantity,
         pixel_scale=pixel_scale,
         noise=noise,
         ivar="pixel" if padded else "object",
@@ -224,7 +228,7 @@ def _listing(
         if len(values) != len(ids):
             notes += (f"{path} has {len(values)} values for {len(ids)} objects: left out",)
         elif key.lower() in IDS:
-            table["id"] = [str(v) for v in values.tolist()]
+            table["id"] = _columns.ids(pa.table({key: array(values)}), key, files.root / path)
         elif key.lower() in ("ra", "dec"):
             table[key.lower()] = values.astype(np.float64)
         else:

@@ -19,7 +19,7 @@ import pyarrow.compute as pcompute
 from deepsky.errors import InputError
 from deepsky.gate import check_fits
 from deepsky.schema import Column, Noise, RowSchema, Schema
-from deepsky.source import Block, Source
+from deepsky.source import Block, Rejected, Source
 from deepsky.surveys import _columns
 from deepsky.surveys._columns import degrees, find_position
 from deepsky.surveys._scan import ending, stem
@@ -90,8 +90,12 @@ def open(
     sky = _columns.degrees(table, pair, ra_unit=ra_unit, file=path) if pair else None
     labels = _labels(table, label_columns, key_column, path)
     taken = {*labels, *(pair or ()), *([key_column] if key_column else [])}
+    whole = table
+    table, odd, more = _columns.mended(table, taken, features, path)
+    notes += more
     chosen, errors, more = _features(table, features, taken, path)
     notes += more
+    keep, refused = _columns.set_aside(odd, [*chosen, *errors.values()], keys, path, notes)
     hidden = tuple(sentinel) if isinstance(sentinel, Sequence) else (float(sentinel),)
     _check_errors(table, list(errors.values()), hidden, path)
     notes += _suspects(table, chosen, hidden)
@@ -101,8 +105,8 @@ def open(
     for n in table.column_names:
         if n in labels:
             columns[n] = labels[n]
-        elif n not in {*taken, *chosen, *errors.values()} and not pa.types.is_nested(table.schema.field(n).type):
-            columns[n] = Column(_kind(table.schema.field(n).type), unit=unit_of(table, n))
+        elif n not in {*taken, *chosen, *errors.values()} and not pa.types.is_nested(whole.schema.field(n).type):
+            columns[n] = Column(_kind(whole.schema.field(n).type), unit=unit_of(table, n))
     schema = Schema(name or stem(Path(path).name), {"row": row}, columns, source=str(path), reader="table",
                     notes=tuple(notes))  # fmt: skip
     listing: dict[str, pa.Array] = {"id": pa.array(keys, pa.string())}
@@ -110,10 +114,12 @@ def open(
     listing["ra"], listing["dec"] = (pa.array(a) for a in (sky or (blank, blank)))
     listing["bytes"] = pa.array(np.full(table.num_rows, 8 * len(chosen), np.int64))
     for n, column in columns.items():
-        listing[n] = _listed(table[n], column)
+        listing[n] = _listed(whole[n], column)
     listing["_row"] = pa.array(np.arange(table.num_rows))
     values = table.select([*chosen, *(e for e in errors.values())])
-    return TableRows(str(path), schema, pa.table(listing), values, tuple(errors.get(n, "") for n in chosen), hidden)
+    items = pa.table(listing) if not refused else pa.table(listing).take(pa.array(keep))
+    names = tuple(errors.get(n, "") for n in chosen)
+    return TableRows(str(path), schema, items, values, names, hidden, refused)
 
 
 def _spread(table: pa.Table) -> tuple[pa.Table, list[str]]:
@@ -299,11 +305,16 @@ class TableRows(Source):
     values: pa.Table = field(repr=False)
     errors: tuple[str, ...]
     sentinel: tuple[float, ...]
+    refused: tuple[Rejected, ...] = ()
     guarded: ClassVar[bool] = False  # read whole when it was opened
 
     def items(self) -> pa.Table:
         """One row an object (see `deepsky.source.Source`)."""
         return self.listing
+
+    def rejected(self) -> tuple[Rejected, ...]:
+        """Rows with a cell that is no number in a column of numbers."""
+        return self.refused
 
     def read(self, items: pa.Table) -> Block:
         """Features of some rows: NaN, nulls, infinities and sentinels have ivar 0."""
