@@ -13,6 +13,7 @@ from deepsky import registry
 from deepsky.errors import InputError
 from deepsky.ingestion import find_reader, ingest, understand
 from deepsky.source import Source
+from deepsky.surveys import _scan
 from deepsky.units import unit_factor
 
 NAMES = registry.names("surveys")
@@ -71,6 +72,51 @@ def test_an_unknown_option_names_the_known_ones(name: str, tmp_path: Path) -> No
     with pytest.raises(InputError, match="no such option") as error:
         understand(path, reader=name, **options, colour="blue")
     assert error.value.found == "colour" and "known: " in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("fits_files", "pictures", "reader"),
+    [(20, 40, "fits-cutouts"), (20, 10, "fits-cutouts"), (2, 40, "images"), (0, 3, "images"), (3, 0, "fits-cutouts")],
+)
+def test_fits_images_come_before_their_previews(tmp_path: Path, fits_files: int, pictures: int, reader: str) -> None:
+    from astropy.io import fits
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for i in range(fits_files):
+        fits.PrimaryHDU(rng.normal(0, 1, (16, 16)).astype(np.float32)).writeto(tmp_path / f"o{i}.fits")
+    for i in range(pictures):
+        Image.fromarray(rng.integers(0, 255, (16, 16), np.uint8)).save(tmp_path / f"o{i}.png")
+    source = understand(tmp_path)
+    assert source.schema.reader == reader
+    assert source.items().num_rows == (fits_files if reader == "fits-cutouts" else pictures)
+    other = ("pictures", pictures, "images") if reader == "fits-cutouts" else ("FITS files", fits_files, "fits-cutouts")
+    told = [n for n in source.schema.notes if f"{other[1]} {other[0]}: reader={other[2]!r}" in n]
+    assert len(told) == (other[1] > 0)
+    if other[1]:
+        assert understand(tmp_path, reader=other[2]).items().num_rows == other[1]
+
+
+def test_a_table_beside_pictures_is_no_survey_of_fits_images(tmp_path: Path) -> None:
+    from astropy.table import Table
+    from PIL import Image
+
+    Table({"id": [1, 2]}).write(tmp_path / "catalogue.fits")
+    for i in range(2):
+        Image.fromarray(np.random.default_rng(i).integers(0, 255, (16, 16), np.uint8)).save(tmp_path / f"o{i}.png")
+    assert find_reader(tmp_path, {}) == "images"
+
+
+def test_any_number_of_other_files_hides_no_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from astropy.io import fits
+
+    monkeypatch.setattr(_scan.dominant, "__defaults__", (10,))
+    (tmp_path / "below").mkdir()
+    for i in range(3):
+        fits.PrimaryHDU(np.eye(16, dtype=np.float32)).writeto(tmp_path / "below" / f"o{i}.fits")
+    for i in range(50):
+        (tmp_path / f"{i}.log").touch()
+    assert find_reader(tmp_path, {}) == "fits-cutouts"
 
 
 def test_a_fits_file_that_no_reader_claims_is_explained(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from astropy.coordinates import SkyCoord
 from astropy.io import fits
 
 from deepsky.errors import InputError
-from deepsky.surveys import fits_cutouts
+from deepsky.surveys import _scanned, fits_cutouts
 
 SIZE = 16
 RNG = np.random.default_rng(5)
@@ -554,6 +554,73 @@ def test_mixed_shapes(tmp_path):
     _, block = read(fits_cutouts.open(tmp_path, size=15))
     np.testing.assert_array_equal(block.arrays["image.flux"][0, 0], flux[2:17, 2:17])
     assert (block.arrays["image.ivar"][1, 0] > 0).sum() == 11 * 15
+
+
+STRAYS = [
+    (noise(30, 30), {"FILTER": "r"}, "an image of another shape"),
+    (noise(), {"FILTER": "z"}, "another band than the survey's"),
+    (noise(), {"FILTER": "r", "CD1_1": -0.4 / 3600, "CD2_2": 0.4 / 3600}, "another pixel scale"),
+    (noise(2, SIZE, SIZE), {}, "bands without names"),
+]
+
+
+@pytest.mark.parametrize("many", [False, True])
+@pytest.mark.parametrize(("pixels", "header", "words"), STRAYS)
+@pytest.mark.parametrize("name", ["a", "z"])  # the first file looked at, or the last
+def test_one_stray_file_is_set_aside_and_changes_nothing(tmp_path, monkeypatch, pixels, header, words, name, many):
+    if many:  # a sample is looked at
+        monkeypatch.setattr(_scanned, "ALL", 20)
+        monkeypatch.setattr(_scanned, "SAMPLE", 24)
+    for i in range(39):
+        write(tmp_path / f"obj{i:02d}.fits", noise(), **WCS, FILTER="r")
+    alone = fits_cutouts.open(tmp_path).schema.observations["image"]
+    assert alone.bands == ("r",) and alone.pixel_scale == pytest.approx(0.2)
+    write(tmp_path / f"{name}.fits", pixels, **WCS | header)
+    source = fits_cutouts.open(tmp_path)
+    assert source.schema.observations["image"] == alone
+    _, block = read(source)
+    bad = (*source.rejected(), *block.rejected)
+    assert len(block.ids) == 39 and [r.id for r in bad] == [name] and words in bad[0].reason
+
+
+def test_fewer_than_95_percent_decide_nothing(tmp_path):
+    for i in range(10):
+        write(tmp_path / f"obj{i}.fits", noise(*((30, 30) if i == 0 else (24, 24))), **WCS, FILTER="z" if i else "r")
+    with pytest.raises(InputError, match=r"9 of 24x24, 1 of 30x30.*\n.*95%.*\n.*--size 24\)"):
+        fits_cutouts.open(tmp_path)
+    assert fits_cutouts.open(tmp_path, size=24).schema.observations["image"].bands == ("r", "z")
+    write(tmp_path / "obj0.fits", noise(24, 24), FILTER="z", **WCS | {"CD1_1": -0.3 / 3600, "CD2_2": 0.3 / 3600})
+    source = fits_cutouts.open(tmp_path)
+    assert source.schema.observations["image"].pixel_scale is None
+    assert any("pixel scales of 0.2 to 0.3 arcsec: column pixel_scale" in n for n in source.schema.notes)
+
+
+def test_a_band_that_few_objects_have_is_left_out(tmp_path):
+    for i in range(40):
+        for band in "grz" if i == 3 else "gr":
+            write(tmp_path / f"obj{i}_{band}.fits", noise())
+    write(tmp_path / "obj40_z.fits", noise())
+    source = fits_cutouts.open(tmp_path)
+    assert source.schema.observations["image"].bands == ("g", "r")
+    assert any("1 of 40 objects have other bands too (z): left out" in n for n in source.schema.notes)
+    assert not any("in band z" in n for n in source.schema.notes)
+    _, block = read(source)
+    assert len(block.ids) == 40 and block.arrays["image.ivar"].all()
+    assert "found: z\n  expected: g, r" in block.rejected[0].reason
+    assert fits_cutouts.open(tmp_path, bands=["g", "r", "z"]).schema.observations["image"].bands == ("g", "r", "z")
+
+
+def test_a_number_in_place_of_a_name_is_no_band_among_named_ones(tmp_path):
+    for i, bands in enumerate(("gr", "gr", "gr", "g")):
+        pixels = noise(*((len(bands),) if len(bands) > 1 else ()), SIZE, SIZE)
+        write(tmp_path / f"{i}.fits", pixels, BANDS=bands)
+    write(tmp_path / "none.fits", noise())
+    source = fits_cutouts.open(tmp_path)
+    assert source.schema.observations["image"].bands == ("g", "r")
+    _, block = read(source)
+    seen = block.arrays["image.ivar"].any(axis=(2, 3))
+    assert block.ids == ("0", "1", "2", "3") and seen[3].tolist() == [True, False]
+    assert "bands without names" in block.rejected[0].reason
 
 
 @pytest.mark.parametrize(("old", "new"), [(9, 5), (5, 9), (8, 5), (9, 4), (4, 9), (5, 8), (8, 4)])

@@ -531,6 +531,74 @@ def test_blank_cutouts_are_set_aside(tmp_path):
     assert all("no measured pixel" in r.reason and r.file.endswith("f.fits") for r in block.rejected)
 
 
+def _frame_with_zeros(kind, gap):
+    """An image of noise in which zeros lie scattered, with a border, a chip gap and a rotated corner without values."""
+    rng = np.random.default_rng(3)
+    rows, cols = np.mgrid[:512, :600]
+    blank = (rows < 9) | (np.abs(cols - 300) < 5) | (rows + cols < 160) if gap else np.zeros((512, 600), bool)
+    if kind == "counts":
+        image = rng.poisson(0.3, blank.shape)
+        blank = cols < (200 if gap else 0)
+    else:
+        image = rng.normal(0, 10, blank.shape)
+        image = image if kind == "plain" else np.round(image / 2.5) * 2.5  # as Rice at quantize_level=4 leaves it
+    return np.where(blank, 0, image).astype(np.float32), blank
+
+
+@pytest.mark.parametrize("kind", ["plain", "quantised", "counts"])
+@pytest.mark.parametrize("gap", [False, True])
+def test_areas_of_zeros_are_blank_and_scattered_zeros_are_measurements(tmp_path, kind, gap):
+    image, blank = _frame_with_zeros(kind, gap)
+    fits.PrimaryHDU(image).writeto(tmp_path / "f.fits")
+    x, y = (v.ravel() for v in np.meshgrid(np.arange(1, 590, 37), np.arange(0, 510, 31)))
+    catalogue = {"id": np.arange(len(x)), "x": x, "y": y}
+    source = frames.open(tmp_path, catalogue=catalogue, size=40, pixel_scale=0.2)
+    seen = by_id(read(source)[1], "image.ivar")
+    right = unlike = 0
+    for i, (a, b) in enumerate(zip(x, y, strict=True)):
+        if str(i) not in seen:
+            continue
+        window = np.pad(blank, 50, constant_values=True)[b + 30 : b + 70, a + 30 : a + 70]
+        right += window.size
+        unlike += np.count_nonzero((seen[str(i)][0] == 0) != window)
+    assert right > 180 * 1600
+    assert unlike <= (1e-3 * right if gap else 0)  # the tips of the corner; a zero of the image beside an area
+
+
+def test_noise_beside_blank_areas_and_among_zeros_is_that_of_the_sky(tmp_path):
+    for kind, sigma in (("plain", 10.0), ("quantised", 10.0), ("counts", 0.3**0.5)):
+        image, _ = _frame_with_zeros(kind, kind != "counts")
+        fits.PrimaryHDU(image).writeto(tmp_path / "f.fits", overwrite=True)
+        source = frames.open(tmp_path, catalogue={"id": ["a"], "x": [320], "y": [300]}, size=16, pixel_scale=0.2)
+        ivar = read(source)[1].arrays["image.ivar"]
+        assert 1 / np.sqrt(ivar.max()) == pytest.approx(sigma, rel=0.05)
+
+
+def test_blank_areas_are_those_of_an_opening_of_the_whole_frame(tmp_path):
+    from scipy.ndimage import binary_opening
+
+    image, _ = _frame_with_zeros("quantised", True)
+    image[200:206, 100:105] = image[300:303, 100:140] = 0  # one as large as it must be, one too narrow
+    fits.PrimaryHDU(image).writeto(tmp_path / "f.fits")
+    made, _ = collect(tmp_path, group(("f.fits",)), Rules())
+    side = _cut._sky(made[0]).blank
+    assert side == 5
+    wide = binary_opening(np.pad(image == 0, side, mode="symmetric"), np.ones((side, side)))[side:-side, side:-side]
+    y0, x0 = (v.ravel() for v in np.mgrid[0:490:7, 0:570:11])
+    got = _cut.cut(made[0], y0, x0, (22, 30), Rules())
+    expected = np.stack([wide[a : a + 22, b : b + 30] for a, b in zip(y0, x0, strict=True)])
+    np.testing.assert_array_equal(got.ivar == 0, expected)
+
+
+def test_a_rice_frame_loses_no_pixel_that_the_plain_one_has(tmp_path):
+    image = np.random.default_rng(0).normal(0, 10, (256, 256)).astype(np.float32)
+    hdu = fits.CompImageHDU(image, compression_type="RICE_1", quantize_level=4)
+    fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(tmp_path / "f.fits")
+    assert (pixels(tmp_path / "f.fits") == 0).mean() > 0.05
+    source = frames.open(tmp_path, catalogue={"id": ["a"], "x": [128], "y": [128]}, size=200, pixel_scale=0.2)
+    assert (read(source)[1].arrays["image.ivar"] > 0).all()
+
+
 def test_damaged_tiles_are_a_reason_not_an_error(tmp_path):
     h = header()
     x, y = spread(4)

@@ -86,6 +86,23 @@ def test_mixed_shapes_need_a_size(tmp_path):
     np.testing.assert_array_equal(flux[ivar[3] > 0], small.transpose(2, 0, 1).ravel())
 
 
+@pytest.mark.parametrize(
+    ("usual", "stray", "kind", "words"),
+    [((8, 10, 3), (9, 9, 3), np.uint8, "another shape"), ((8, 10), (8, 10), np.uint16, "another mode"),
+     ((8, 10), (8, 10, 3), np.uint8, "another mode"), ((8, 10, 3), (8, 10), np.uint16, "another mode")],
+)  # fmt: skip
+def test_one_stray_picture_is_set_aside_and_changes_nothing(tmp_path, usual, stray, kind, words):
+    for i in range(24):
+        picture(tmp_path / f"{i:02d}.png", usual)
+    alone = images.open(tmp_path).schema.observations["image"]
+    picture(tmp_path / "stray.png", stray, kind)
+    source = images.open(tmp_path)
+    assert source.schema.observations["image"] == alone
+    block = source.read(source.items())
+    assert len(block.ids) == 24 and [r.id for r in block.rejected] == ["stray"]
+    assert words in block.rejected[0].reason
+
+
 def test_classes_and_split_from_folders(tmp_path):
     for split in ("train", "test"):
         for kind in ("star", "galaxy"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,10 +15,12 @@ from deepsky.gate import check_fits
 from deepsky.surveys._frames import Frame
 from deepsky.surveys._object import Found, Rules, weight_norm
 from deepsky.surveys._planes import array, bad_bits, pick, saturated_bit, scaled, squeezed
+from deepsky.surveys._zeros import COMMON, areas, share, side_of
 
 OPEN_BYTES = 1 << 30  # of frames that stay mapped or decoded between calls
 MESH = 256  # pixels: side of a cell in which the noise of the sky is one
 CELL = 1024  # pixels of a cell that are looked at
+AT_ONCE = 1 << 22  # pixels of windows that are searched for blank areas together
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,8 +126,8 @@ def cut(frame: Frame, y0: np.ndarray, x0: np.ndarray, size: tuple[int, int], rul
     seen[out] &= covered(frame.shape, y0[out], x0[out], size)
     for value in rules.sentinel:
         seen &= raw != value
-    if not frame.more and _sky(frame).blank:
-        seen &= raw != 0
+    if not frame.more and raw.dtype.kind == "f":
+        _drop_blank(frame, raw, y0, x0, seen)
     full = saturated(frame, raw, rules)
     mask = frame.more.get("mask")
     if mask is not None:
@@ -146,6 +149,29 @@ def cut(frame: Frame, y0: np.ndarray, x0: np.ndarray, size: tuple[int, int], rul
         ivar = _divided(ivar, scale)
     lit = distinct(ivar) > 0
     return Cut(raw if lit.all() else np.where(lit, raw, 0), ivar, full)
+
+
+def _drop_blank(frame: Frame, raw: np.ndarray, y0: np.ndarray, x0: np.ndarray, seen: np.ndarray) -> None:
+    """Take the areas of zeros out of `seen`; only where a window has zeros are its surroundings read too."""
+    some = np.flatnonzero((raw == 0).any(axis=(1, 2)))
+    side = _sky(frame).blank if some.size else 0
+    if not side:
+        return
+    here, wide = opened(frame.flux), (raw.shape[1] + 2 * side - 2, raw.shape[2] + 2 * side - 2)
+    plane, hdu = pick(here.pixels, frame.flux.plane), frame.flux.layout.hdus[frame.flux.plane.hdu]
+    for part in np.array_split(some, math.ceil(some.size * wide[0] * wide[1] / AT_ONCE)):
+        first, left = y0[part] - side + 1, x0[part] - side + 1
+        around, inside = stamps(frame.flux, first, left, wide)
+        for i in np.flatnonzero(~inside):  # mirrored at the edges of the frame: a narrow border is an area too
+            rows, cols = (_mirrored(a[i], n, m) for a, n, m in zip((first, left), wide, plane.shape, strict=True))
+            around[i] = plane[np.ix_(rows, cols)] if here.decoded else scaled(plane[np.ix_(rows, cols)], hdu)
+        seen[part] &= ~areas(around == 0, side)
+
+
+def _mirrored(start: int, n: int, length: int) -> np.ndarray:
+    """Indices start to start + n on an axis, those beyond its ends reflected."""
+    at = np.arange(start, start + n) % (2 * length)
+    return np.minimum(at, 2 * length - 1 - at)
 
 
 def distinct(windows: np.ndarray) -> np.ndarray:
@@ -206,11 +232,11 @@ def _noise(frame: Frame, y0: np.ndarray, x0: np.ndarray, size: tuple[int, int], 
 # -- noise of the sky ---------------------------------------------------------------------------------------------
 @dataclass(frozen=True, eq=False)
 class Sky:
-    """Noise of the sky [stored unit] in the cells of a frame; whether exact zeros are its blank parts."""
+    """Noise of the sky [stored unit] in the cells of a frame; how large a square of zeros is if it is blank, or 0."""
 
     sigma: np.ndarray
     cell: tuple[float, float]
-    blank: bool
+    blank: int
 
     def at(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
         """(n,) sigma at pixels, bilinear between the centres of the cells."""
@@ -256,25 +282,39 @@ def _values(found: Found, step: int = 1) -> np.ndarray:
 def sky(image: np.ndarray, mesh: int = MESH) -> Sky:
     """Noise of the sky of an image with objects, in cells of about `mesh` pixels.
 
-    In each cell the scatter below the median of what is left after clipping objects at 3 sigma. Exact zeros of a float
-    image that fill more than a hundredth of it are the blank parts of a mosaic, and do not count; nor does NaN.
+    In each cell the scatter below the median of what is left after clipping objects at 3 sigma. NaN does not count, nor
+    do areas of exact zeros in a float image: the blank parts of a mosaic.
     """
     ny, nx = max(1, round(image.shape[0] / mesh)), max(1, round(image.shape[1] / mesh))
     cy, cx = image.shape[0] // ny, image.shape[1] // nx
     step = max(1, round((cy * cx / CELL) ** 0.5))
-    cells = [
-        image[j * cy : (j + 1) * cy : step, i * cx : (i + 1) * cx : step].ravel() for j in range(ny) for i in range(nx)
-    ]
-    values: np.ndarray = np.stack(cells).astype(np.float64 if image.dtype.itemsize > 4 else np.float32)
-    blank = image.dtype.kind == "f" and bool(np.count_nonzero(values == 0) > 0.01 * values.size)
-    if blank:
-        values[values == 0] = np.nan
+    cells = [image[j * cy : (j + 1) * cy : step, i * cx : (i + 1) * cx] for j in range(ny) for i in range(nx)]
+    values: np.ndarray = np.stack([c[:, ::step].ravel() for c in cells])
+    values = values.astype(np.float64 if image.dtype.itemsize > 4 else np.float32)
+    blank = _without_blank(values, cells, step) if image.dtype.kind == "f" else 0
     sigma = _below(np.sort(values, axis=1)).reshape(ny, nx)
     if not (sigma > 0).any():
         spread = float(np.nanstd(values)) if np.isfinite(values).any() else 0.0
         return Sky(np.full((ny, nx), spread), (image.shape[0] / ny, image.shape[1] / nx), blank)
     filled = _smooth(np.where(sigma > 0, sigma, float(np.median(sigma[sigma > 0]))))
     return Sky(filled, (image.shape[0] / ny, image.shape[1] / nx), blank)
+
+
+def _without_blank(values: np.ndarray, cells: Sequence[np.ndarray], step: int) -> int:
+    """How large blank areas are at least (`side_of`); zeros beyond their share in a cell of `values` become NaN."""
+    zero = values == 0
+    part = 0.0
+    if zero.any():
+        shift = 1 if cells[0].shape[1] > 1 else 0
+        pairs = [(c[:, : c.shape[1] - shift : step], c[:, shift::step]) for c in cells]
+        part = share(*(np.concatenate([p[i].ravel() for p in pairs]) for i in (0, 1)))
+    if zero.any() and part <= COMMON:
+        count = zero.sum(axis=1)
+        expected = part / (1 - part) * (np.isfinite(values).sum(axis=1) - count)
+        most = np.where(count > expected + 5 * np.sqrt(expected + 1), expected, count)
+        values[zero & (zero.cumsum(axis=1) > most[:, None])] = np.nan
+    good = values[np.isfinite(values)]
+    return side_of(part, whole=bool((good == np.rint(good)).all()))
 
 
 def _smooth(sigma: NDArray[np.float64]) -> np.ndarray:

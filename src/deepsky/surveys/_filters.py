@@ -56,7 +56,8 @@ def band_of(header: Mapping[str, Any]) -> str:
         value = header.get(key)
         if isinstance(value, str) and (band := tidy(value)):
             return band
-    return ""
+    planes = header.get("BANDS")  # of a cube; that of a single plane may name it
+    return planes.strip() if isinstance(planes, str) and is_band(planes.strip()) else ""
 
 
 def tidy(value: str) -> str:

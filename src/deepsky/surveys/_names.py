@@ -158,6 +158,16 @@ class Groups:
     alone: tuple[str, ...] = ()
 
 
+def missing_notes(groups: Groups, bands: Sequence[str]) -> tuple[str, ...]:
+    """How many objects have no file in one of a survey's bands."""
+    flux = [(i, s.band) for i, s in enumerate(groups.slots) if s.role == "flux"]
+    if len(flux) < 2:
+        return ()
+    missing = {b or "(none)": sum(mine[i] is None for mine in groups.files) for i, b in flux if b in bands or not b}
+    many = len(groups.files)
+    return tuple(f"{n:,} of {many:,} objects have no file in band {b}: ivar 0 there" for b, n in missing.items() if n)
+
+
 @dataclass(frozen=True, slots=True)  # there may be a million of them
 class _File:
     name: str
@@ -359,14 +369,6 @@ def _assemble(files: Sequence[_File], unmatched: int, *, explicit: bool) -> Grou
         {s for v in whole.values() for s in v if s.role != "other"},
         key=lambda s: (s.role != "flux", s.role, rank(s.band)),
     )
-    flux = [s for s in slots if s.role == "flux"]
-    if len(flux) > 1:
-        for slot in flux:
-            missing = sum(slot not in v for v in whole.values())
-            if missing:
-                notes.append(
-                    f"{missing:,} of {len(whole):,} objects have no file in band {slot.band or '(none)'}: ivar 0 there"
-                )
     keys = list(whole)
     ids, more = _ids(keys)
     table = tuple(tuple(whole[k].get(s) for s in slots) for k in keys)

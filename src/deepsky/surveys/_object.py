@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ from deepsky.gate import FitsLayout, check_fits, check_ivar, check_values
 from deepsky.surveys._calibration import Calibration, calibration, to_unit
 from deepsky.surveys._names import Role, Slot, rank
 from deepsky.surveys._planes import Plane, array, bad_bits, pick, planes, saturated_bit, stored
-from deepsky.surveys._scanned import place
+from deepsky.surveys._scanned import AGREE, place
 from deepsky.surveys._sky import pixel_scale, same_scale
 
 NOISE: tuple[Role, ...] = ("ivar", "variance", "sigma", "weight")
@@ -150,7 +151,9 @@ def understand(
 
 
 def band_order(objects: Sequence[Object], bands: Sequence[str] | None, file: object) -> tuple[str, ...]:
-    """The axis of bands of a survey: as chosen, as every file has it, or from blue to red.
+    """The axis of bands of a survey: as chosen, as the files have it, or from blue to red.
+
+    A band that 95% of the objects lack is none of the survey's, nor is one without a name where most have names.
 
     Raises
     ------
@@ -163,11 +166,22 @@ def band_order(objects: Sequence[Object], bands: Sequence[str] | None, file: obj
             raise InputError("a band that no file has", file=file, keyword="FILTER", found=missing[0],
                              known=[b or "(no name)" for b in seen])  # fmt: skip
         return tuple(bands)
-    if all(list(o.flux) == seen for o in objects) and len({o.first.path for o in objects}) == len(objects):
-        cube = all(len({f.path for f in o.flux.values()}) == 1 for o in objects)
-        if cube:
-            return tuple(seen)
-    return tuple(sorted(seen, key=rank))
+    named = Counter(not any(map(_made_up, o.flux)) for o in objects)
+    count = Counter(b for o in objects for b in o.flux)
+    usual = [b for b in seen if len(objects) - count[b] < AGREE * len(objects)] or seen
+    usual = [b for b in usual if _made_up(b) == (named[False] > named[True])] or usual
+    cubes = all(len({f.path for f in o.flux.values()}) == 1 for o in objects)
+    if cubes and len({o.first.path for o in objects}) == len(objects):
+        orders = Counter(tuple(b for b in o.flux if b in usual) for o in objects)
+        first, n = orders.most_common(1)[0]
+        if n >= AGREE * len(objects) and len(first) == len(usual):
+            return first
+    return tuple(sorted(usual, key=rank))
+
+
+def _made_up(band: str) -> bool:
+    """Whether a band is a number that stands for a name."""
+    return re.fullmatch(r"band\d+", band) is not None
 
 
 Cache = dict[tuple[Path, int], np.ndarray]
@@ -249,10 +263,17 @@ def measure(
 
 def _check_number(this: Object, bands: Sequence[str], chosen: bool) -> None:
     """Bands without names are told apart by their number alone, which then must be that of the survey."""
-    made = any(re.fullmatch(r"band\d+", b) for b in this.flux)
+    made = any(map(_made_up, this.flux))
+    named = not any(map(_made_up, bands))
     if made and (any(b not in this.flux for b in bands) or (len(this.flux) > len(bands) and not chosen)):
-        raise InputError("wrong number of bands", file=this.first.path, keyword="NAXIS3", found=len(this.flux),
-                         expected=f"{len(bands)}", fix="name them in the header: BANDS = 'grz'")  # fmt: skip
+        raise InputError("bands without names" if named else "wrong number of bands", file=this.first.path,
+                         keyword="BANDS" if named else "NAXIS3", found=len(this.flux),
+                         expected=f"{len(bands)}{': ' + ', '.join(bands) if named else ''}",
+                         fix="name them in the header: BANDS = 'grz'")  # fmt: skip
+    if not any(b in this.flux for b in bands):
+        raise InputError("an image in another band than the survey's", file=this.first.path, keyword="FILTER",
+                         found=", ".join(this.flux), expected=", ".join(bands),
+                         fix="bands=... (--bands g,r) says which bands there are")  # fmt: skip
 
 
 def _seen(raw: np.ndarray, found: Found, rules: Rules) -> np.ndarray:

@@ -14,7 +14,7 @@ import numpy as np
 from deepsky.schema import ImageSchema, Noise
 from deepsky.surveys._filters import svo
 from deepsky.surveys._object import Object, Rules, band_order, exact_type
-from deepsky.surveys._scanned import as_size, one_shape
+from deepsky.surveys._scanned import AGREE, as_size, one_shape
 from deepsky.surveys._sky import same_scale
 
 
@@ -32,10 +32,23 @@ class Plan:
 def decide(
     known: Sequence[Object], rules: Rules, root: Path, size: int | tuple[int, int] | None
 ) -> tuple[Plan, list[str]]:
-    """Bands, size, unit, noise and type of the survey."""
+    """Bands, size, pixel scale, unit, noise and type of the survey, as 95% of the objects have them.
+
+    The few that differ have no say in the rest: they are set aside when they are read.
+
+    Raises
+    ------
+    InputError : a chosen band is in no file, or shapes differ while no size is given.
+    """
     bands = band_order(known, rules.bands, root)
-    target = as_size(size) or one_shape([f.plane.shape for o in known for f in o.flux.values()], root)
+    known = [o for o in known if any(b in o.flux for b in bands)]
+    target = as_size(size) or one_shape([f.plane.shape for o in known for b, f in o.flux.items() if b in bands], root)
+    if size is None:
+        known = [o for o in known if all(f.plane.shape == target for b, f in o.flux.items() if b in bands)] or known
     scales = [o.scale(rules) for o in known]
+    scale = _one(scales)
+    if scale is not None:
+        known = [o for o, s in zip(known, scales, strict=True) if same_scale([s, scale])]
     calibrations = [c for o in known for c in o.calibrations(rules).values()]
     units = Counter((c.unit, c.quantity, c.why) for c in calibrations)
     unit, quantity, why = units.most_common(1)[0][0]
@@ -43,6 +56,13 @@ def decide(
     others = sum(n for (u, _, _), n in units.items() if u != unit)
     if others:
         notes.append(f"{others} of {units.total()} images are in another unit than {unit or '(none)'}: set aside")
+    others = sum(not set(o.flux) <= set(bands) for o in known)
+    if others and rules.bands is None:
+        more = dict.fromkeys(b for o in known for b in o.flux if b not in bands)
+        notes.append(f"{others:,} of {len(known):,} objects have other bands too ({', '.join(more)}): left out")
+    varies = scale is None and bool(np.isfinite(scales).any())
+    if varies:
+        notes.append(f"pixel scales of {np.nanmin(scales):.4g} to {np.nanmax(scales):.4g} arcsec: column pixel_scale")
     for band in bands:
         missing = sum(band not in o.flux for o in known)
         if missing and len({f.path for o in known for f in o.flux.values()}) == len(known):
@@ -68,16 +88,20 @@ def decide(
     header = known[0].first.plane.header
     image = ImageSchema(
         bands, target, unit=unit, quantity=quantity, noise=kind, ivar="pixel",
-        pixel_scale=_one(scales), dtype=str(dtype or np.dtype("float32")), psf=psf, correlated=coadded(header),
+        pixel_scale=scale, dtype=str(dtype or np.dtype("float32")), psf=psf, correlated=coadded(header),
         filters=tuple(svo(known[0].flux[b].plane.header if b in known[0].flux else header, b) for b in bands),
     )  # fmt: skip
-    return Plan(image, unit, noise, size is not None, _one(scales) is None and bool(np.isfinite(scales).any())), notes
+    return Plan(image, unit, noise, size is not None, varies), notes
 
 
 def _one(scales: Sequence[float]) -> float | None:
-    """The pixel scale of all, None where they differ or it is not known."""
-    middle = float(np.nanmedian(scales)) if np.isfinite(scales).any() else math.nan
-    return float(f"{middle:.6g}") if math.isfinite(middle) and same_scale(scales) else None
+    """The pixel scale of all, or of 95% of those who say it; None where more differ or none is known."""
+    told = [s for s in scales if math.isfinite(s)]
+    if not told:
+        return None
+    middle = float(np.median(told))
+    near = told if same_scale(told) else [s for s in told if same_scale([s, middle])]
+    return float(f"{np.median(near):.6g}") if len(near) >= AGREE * len(told) else None
 
 
 def coadded(header: Mapping[str, Any]) -> bool:

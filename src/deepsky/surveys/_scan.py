@@ -1,6 +1,6 @@
 """Which files lie in a folder, and what their folders and names say of the objects.
 
-Folders are walked with ``os.scandir`` and nothing is opened, so that a million other files cost about a second.
+Folders are walked with ``os.scandir`` and at most one file is opened: a million other files cost about a second.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from deepsky.errors import InputError
+from deepsky.gate import check_fits
 
 KINDS = {
     "fits": (".fits", ".fit", ".fts", ".fits.gz", ".fit.gz", ".fts.gz", ".fits.fz", ".fz", ".fits.bz2"),
@@ -25,6 +26,8 @@ PACKED = {".fits", ".fit", ".fts", ".npy", ".vot", ".xml", ".csv", ".tsv", ".txt
 SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test", "valid": "valid", "val": "valid",
           "validation": "valid"}  # fmt: skip
 MAX_CLASSES = 200
+PREVIEWS = 5  # pictures a FITS image that may be its previews; of more, it is the FITS file that stands beside them
+READERS = {"fits": ("FITS files", "fits-cutouts"), "image": ("pictures", "images"), "npy": ("NPY files", "npy")}
 Paths = str | Path | Sequence[str | Path]
 
 
@@ -47,8 +50,12 @@ class Files:
         """What was passed over, in words."""
         if not self.ignored:
             return ()
-        most = ", ".join(f"{n:,} {ending or 'without ending'}" for ending, n in self.ignored.most_common(4))
-        return (f"{self.ignored.total():,} other files ignored ({most})",)
+        told = [f"{self.ignored.total():,} other files ignored ({_words(self.ignored)})"]
+        for kind, (what, reader) in READERS.items():
+            n = sum(self.ignored[e] for e in KINDS[kind])
+            if n:
+                told.append(f"among them {n:,} {what}: reader={reader!r} (--set reader={reader}) takes them instead")
+        return tuple(told)
 
 
 def ending(name: str) -> str:
@@ -134,26 +141,36 @@ def _words(ignored: Counter[str]) -> str:
 def dominant(path: Path, limit: int = 200_000) -> tuple[str, Path] | None:
     """The most frequent kind of file in a folder (or of one file) with an example of it; never raises.
 
-    At most `limit` entries are looked at.
+    FITS images come before pictures, which lie beside them as previews. At most `limit` files of these kinds are looked
+    at, and any number of others.
     """
+    kind_of = {last: kind for kind, endings in KINDS.items() for last in endings}
     try:
         if not path.exists() or (path / "schema.json").is_file():
             return None
-        found = [(path.name, str(path))] if path.is_file() else ((e.name, e.path) for e in islice(walk(path), limit))
+        found = [(path.name, str(path))] if path.is_file() else ((e.name, e.path) for e in walk(path))
         count: Counter[str] = Counter()
         example: dict[str, str] = {}
-        for name, full in found:
-            last = ending(name)
-            for kind, endings in KINDS.items():
-                if last in endings:
-                    count[kind] += 1
-                    example[kind] = min(full, example.get(kind, full))
+        known = ((kind_of[last], full) for name, full in found if (last := ending(name)) in kind_of)
+        for kind, full in islice(known, limit):
+            count[kind] += 1
+            example[kind] = min(full, example.get(kind, full))
     except OSError:
         return None
     if not count:
         return None
     kind = max(count, key=lambda k: (count[k], k == "fits"))
+    if kind == "image" and count["image"] <= PREVIEWS * count["fits"] and _holds_image(Path(example["fits"])):
+        kind = "fits"
     return kind, Path(example[kind])
+
+
+def _holds_image(path: Path) -> bool:
+    """Whether a FITS file holds an image, and no table alone."""
+    try:
+        return any(sum(n > 1 for n in hdu.shape) >= 2 for hdu in check_fits(path).images())
+    except InputError:
+        return False
 
 
 def unique_ids(names: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:

@@ -16,6 +16,7 @@ from deepsky.source import Block, Rejected, Source
 
 SAMPLE = 64  # files that are looked at before an ingest; all of them where there are at most ALL
 ALL = 2000
+AGREE = 0.95  # share of the files that decide for all; the others are set aside
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,21 +57,22 @@ def sample_rows(n: int) -> np.ndarray:
 
 
 def one_shape(shapes: Sequence[tuple[int, int]], file: object) -> tuple[int, int]:
-    """(y, x) of all images.
+    """(y, x) of the images: of all, or of 95% of them.
 
     Raises
     ------
-    InputError : they differ.
+    InputError : fewer agree.
     """
     different, counts = np.unique(np.asarray(shapes), axis=0, return_counts=True)
-    if len(different) == 1:
-        return int(different[0, 0]), int(different[0, 1])
     order = np.argsort(-counts)
+    if counts[order[0]] >= AGREE * counts.sum():
+        return int(different[order[0], 0]), int(different[order[0], 1])
     found = ", ".join(f"{counts[i]} of {different[i, 0]}x{different[i, 1]}" for i in order[:4])
     more = f" and {len(order) - 4} other shapes" if len(order) > 4 else ""
-    side = int(np.median(different.min(axis=1)))
+    side = int(np.percentile(np.repeat(different.min(axis=1), counts), 50, method="lower"))  # the side of some image
     raise InputError(
-        "mixed shapes without a rule", file=file, found=f"{found}{more} (y x x)", expected="one shape",
+        "mixed shapes without a rule", file=file, found=f"{found}{more} (y x x)",
+        expected=f"one shape, or one of {AGREE:.0%} of them",
         fix=f"size={side} (--size {side}) crops or pads every image about its centre",
     )  # fmt: skip
 

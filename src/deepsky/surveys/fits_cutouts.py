@@ -22,7 +22,7 @@ from deepsky.schema import Schema
 from deepsky.source import Block, Rejected
 from deepsky.surveys import _scan
 from deepsky.surveys._listing import FRACTIONS, Objects, columns_of, folder_notes, guess_note, kind, listed, rows
-from deepsky.surveys._names import Slot, group
+from deepsky.surveys._names import Slot, group, missing_notes
 from deepsky.surveys._object import Object, Rules, measure, understand
 from deepsky.surveys._plan import Plan, decide
 from deepsky.surveys._planes import planes as planes_of
@@ -109,7 +109,8 @@ def open(
     guess = guess_note(groups, pattern)
     schema = Schema(
         name or files.root.name, {"image": plan.image}, columns, source=str(path), reader="fits-cutouts",
-        notes=(*files.notes(), *groups.notes, *guess, *list_notes, *folder_notes(groups, class_folders), *notes),
+        notes=(*files.notes(), *groups.notes, *missing_notes(groups, plan.image.bands), *guess, *list_notes,
+               *folder_notes(groups, class_folders), *notes),
     )  # fmt: skip
     alone = tuple(Rejected(n, "a noise, mask or PSF file without an image", n) for n in groups.alone)
     angle = angle_unit(first.path, first.plane.header)

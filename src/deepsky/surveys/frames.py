@@ -165,8 +165,8 @@ def _image(
     if not exact:
         bare = roles[""]
         notes.append(
-            f"noise from the scatter of the sky in cells of 256 pixels for {bare} of {len(frames)} frames; exact "
-            "zeros are blank where they fill more than 1% of such a frame"
+            f"noise from the scatter of the sky in cells of 256 pixels for {bare} of {len(frames)} frames; areas "
+            "of exact zeros are blank in them"
             if bare
             else "noise from the weights, scaled to the scatter of the sky"
         )

@@ -24,7 +24,7 @@ from deepsky.schema import Column, ImageSchema, Role, Schema
 from deepsky.source import Block, Rejected
 from deepsky.surveys import _scan
 from deepsky.surveys._png import sixteen_bits
-from deepsky.surveys._scanned import Scanned, as_size, block, one_shape, place, sample_rows
+from deepsky.surveys._scanned import AGREE, Scanned, as_size, block, one_shape, place, sample_rows
 
 # what Pillow calls a picture -> how it is read, and what it is stored as
 MODES = {"1": ("L", "uint8"), "L": ("L", "uint8"), "LA": ("L", "uint8"), "P": ("RGB", "uint8"), "RGB": ("RGB", "uint8"),
@@ -97,7 +97,7 @@ def open(
         raise InputError(
             "wrong number of bands", file=files.root, found=names, expected="R, G, B" if mode in GREY else "one"
         )
-    padded = bool((np.asarray(shapes) < target).any())
+    padded = size is not None and bool((np.asarray(shapes) < target).any())
     ids, id_notes = _scan.unique_ids(files.names)
     listing: dict[str, list[str]] = {"id": ids, "_file": list(files.names)}
     columns: dict[str, Column] = {}
@@ -170,15 +170,21 @@ def _turn(picture: Image.Image) -> int:
 
 
 def _common(seen: Counter[str], root: Path) -> tuple[str, tuple[str, ...]]:
-    """How all pictures are read: colour if any is; and what was decided."""
-    unknown = [m for m in seen if m not in MODES]
+    """How all pictures are read: as 95% of them are, else colour if any is; and what was decided."""
+    read: Counter[str] = Counter()
+    for mode, n in seen.items():
+        read[MODES[mode][0] if mode in MODES else mode] += n
+    most = read.most_common(1)[0][0]
+    other = {m: n for m, n in read.items() if m not in (most, GREY.get(most))}
+    notes = []
+    if other and sum(other.values()) <= (1 - AGREE) * read.total() and most in MODES:
+        words = ", ".join(f"{n:,} {m}" for m, n in other.items())
+        notes.append(f"pictures of another mode than {most} are set aside: {words}")
+        read = Counter({m: n for m, n in read.items() if m not in other})
+    unknown = [m for m in read if m not in MODES]
     if unknown:
         raise InputError("pictures of a mode that has no reader", file=root, found=", ".join(unknown), known=MODES,
                          fix="convert them to PNG or FITS")  # fmt: skip
-    read = Counter(dict.fromkeys({MODES[s][0] for s in seen}, 0))
-    for mode, n in seen.items():
-        read[MODES[mode][0]] += n
-    notes = []
     if seen.keys() & ALPHA:
         notes.append("transparency was dropped")
     for colour, grey in GREY.items():
