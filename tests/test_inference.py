@@ -16,10 +16,12 @@ from tests import made_up
 from tests.conftest import ROOT
 
 from deepsky import inference, store, tasks
+from deepsky.card import card
 from deepsky.catalogue import Catalogue
 from deepsky.errors import Incomplete, InputError
 from deepsky.inference import predict
 from deepsky.io import lock_folder, sha256
+from deepsky.model import Model
 from deepsky.survey import Survey
 from deepsky.training import train
 
@@ -271,8 +273,8 @@ def test_objects_unlike_those_of_training_are_flagged_and_those_alike_are_not(mo
 # -- priors -----------------------------------------------------------------------------------------------------------
 def test_a_stated_prevalence_gives_what_bayes_says(model, survey):
     plain = predict(model, survey, quiet=True)
-    old = dict(zip(model.task.classes, model.task.prior, strict=True))
-    assert plain.provenance["prior"] == pytest.approx(old) and plain.provenance["prior_from"] == "the training fold"
+    old = plain.provenance["prior"]
+    assert plain.provenance["prior_from"] == "the calibration objects"
     new = {"long": 0.001, "round": 0.999}
     found = predict(model, survey, prevalence={"long": 0.001}, quiet=True)
     p, q = plain.column("p_long").astype(float), found.column("p_long").astype(float)
@@ -280,23 +282,71 @@ def test_a_stated_prevalence_gives_what_bayes_says(model, survey):
     np.testing.assert_allclose(q, odds / (1 + odds), rtol=2e-4, atol=1e-7)
     np.testing.assert_allclose(q + found.column("p_round"), 1, atol=1e-6)
     assert found.provenance["prior"] == pytest.approx(new) and found.provenance["prior_from"] == "prevalence as given"
-    # the conformal sets were fitted under the training prior, and stay
+    # the conformal sets were fitted under the old prior, and stay
     np.testing.assert_array_equal(found.column("in_set_long"), plain.column("in_set_long"))
     assert (found.column("class") == np.where(q > 0.5, "long", "round")).all()
+
+
+@pytest.fixture(scope="module")
+def other_shares(tmp_path_factory):
+    """A survey in which one class is a little brighter, half of it in the training fold and a tenth in the others."""
+    sample = made_up.blobs(9000, size=6, seed=5)
+    image = sample.observations["image"]
+    noise = torch.from_numpy(np.random.default_rng(6).normal(0, 1, tuple(image.flux.shape)).astype(np.float32))
+    brighter = 0.15 * (torch.arange(9000) % 2 == 0).float()[:, None, None, None]  # even numbers are long
+    faint = replace(sample, observations={"image": replace(image, flux=noise + brighter)})
+    folds = np.array(["train"] * 3000 + ["valid"] * 500 + ["calib"] * 2500 + ["test"] * 3000)
+    number = np.arange(9000)
+    rare = (folds == "train") | (number % 2 == 1) | (number % 18 == 0)
+    folder = tmp_path_factory.mktemp("shares")
+    here = store.write([faint], folder / "faint")
+    place = np.array([int(i.removeprefix("blob-")) for i in here.id])
+    here = here.with_columns({"fold": folds[place]}, {}).select(rare[place], "rare")
+    here = replace(here, whole=None, selection="")
+    task = tasks.Classify("shape")
+    return here, train(task, here, network="logistic", settings={"features": "pixels"}, quiet=True)
+
+
+def test_the_stated_prior_is_that_of_the_objects_that_the_classes_were_shifted_to(other_shares):
+    survey, model = other_shares
+    share = (survey.fold("calib").column("shape") == "long").mean()
+    assert dict(zip(model.task.classes, model.task.prior, strict=True))["long"] == pytest.approx(0.5, abs=0.03)
+    assert share < 0.12
+    found = predict(model, survey.fold("test"), quiet=True)
+    assert found.provenance["prior"]["long"] == pytest.approx(share)
+    assert found.provenance["prior_from"] == "the calibration objects"
+    assert f"- long: {share:.4f}" in card(model) and "shares in the calibration objects" in card(model)
+    plain = replace(model, calibration={})
+    assert predict(plain, survey.fold("test"), quiet=True).provenance["prior_from"] == "the training fold"
+
+
+@pytest.mark.parametrize("prevalence", [0.02, 0.1, 0.3, 0.6])
+def test_with_a_true_prevalence_the_mean_probability_is_that_prevalence(other_shares, prevalence):
+    survey, model = other_shares
+    test = survey.fold("test")
+    p = predict(model, test, prevalence={"long": prevalence}, quiet=True).column("p_long").astype(float)
+    long = test.column("shape") == "long"
+    assert p[~long].std() > 0.02  # the classes overlap: without a doubt any prior gives the right mean
+    # objects of either class as often as the prevalence says
+    w = np.where(long, prevalence / long.sum(), (1 - prevalence) / (~long).sum())
+    rare = (survey.fold("calib").column("shape") == "long").sum() / 2  # on half of them the shift was fitted
+    error = np.hypot(np.sqrt((w**2 * (p - long) ** 2).sum()), (w * p * (1 - p)).sum() / np.sqrt(rare))
+    assert abs((w * p).sum() - prevalence) < 3 * error < 0.5 * prevalence
 
 
 def test_classes_that_are_not_named_share_what_is_left_as_they_did():
     task = tasks.Classify("x", classes=("a", "b", "c"), prior=(0.5, 0.3, 0.2))
 
-    class Held:
-        def __init__(self, task):
-            self.task = task
+    def Held(task):
+        return Model(task, None, None, None)
 
     np.testing.assert_allclose(inference._prior(Held(task), {"a": 0.1}), [0.1, 0.9 * 0.6, 0.9 * 0.4])
     np.testing.assert_allclose(inference._prior(Held(task), {"a": 0.2, "b": 0.2, "c": 0.6}), [0.2, 0.2, 0.6])
     for wrong in ({"a": 0.5, "b": 0.6}, {"a": 0.2, "b": 0.2, "c": 0.2}, {"a": 0.0}, {"a": 1.0}, {"d": 0.1}):
         with pytest.raises(InputError, match="prevalence|no such class"):
             inference._prior(Held(task), wrong)
+    shifted = Model(task, None, None, None, calibration={"shares": np.array([0.2, 0.2, 0.6])})
+    np.testing.assert_allclose(inference._prior(shifted, {"a": 0.1}), [0.1, 0.9 * 0.25, 0.9 * 0.75])
     labels = tasks.Classify(("a", "b"), multilabel=True, classes=("a", "b"), prior=(0.5, 0.3))
     np.testing.assert_allclose(inference._prior(Held(labels), {"a": 0.9}), [0.9, 0.3])
     with pytest.raises(InputError, match="a matter of classes"):

@@ -50,11 +50,13 @@ def card(model: Model) -> str:
         lines += [
             f"- sky noise, {b}: {m:.3g} ({lo:.3g} to {hi:.3g}) a pixel" for b, (lo, m, hi) in contract.depth.items()
         ]
-    classes, prior = getattr(task, "classes", ()), getattr(task, "prior", ())
+    classes = getattr(task, "classes", ())
     if classes:
+        whose = "calibration objects" if "shares" in model.calibration else "training fold"
         lines += ["", "## Classes and the prior that probabilities assume", ""]
-        lines += [f"- {c}: {p:.4f}" for c, p in zip(classes, prior, strict=True)]
-        lines += ["", "State the prevalence of your own survey with `deepsky predict --prevalence CLASS=VALUE`."]
+        lines += [f"- {c}: {p:.4f}" for c, p in zip(classes, model.prior, strict=True)]
+        lines += ["", f"These are the shares in the {whose}."]
+        lines += ["State the prevalence of your own survey with `deepsky predict --prevalence CLASS=VALUE`."]
     lines += [
         "",
         "## What it is not for",

@@ -113,6 +113,11 @@ def calibrated(model: Model, folds: Mapping[str, Survey], level: float) -> tuple
     outputs = torch.cat([p[0] for p in parts])
     truth = stack([p[2] for p in parts])
     found = model.task.calibrate(model.module.head, outputs, truth, level)  # type: ignore[arg-type]
+    if found is not None and len(found.get("shift", ())):  # from here on the classes have the shares of these objects
+        codes = model.task.truth(truth.truth)
+        counts = np.bincount(codes[codes >= 0], minlength=len(found["shift"])).astype(np.float64)
+        counts = np.maximum(counts, 0.5)  # a class of which there is none here is rare, not impossible
+        found = {**found, "shares": counts / counts.sum()}
     words = "not applicable" if found is None else f"{' + '.join(used)} ({len(outputs)} objects)"
     return found or {}, words
 

@@ -39,8 +39,8 @@ def predict(
     Parameters
     ----------
     to : the catalogue's folder (``catalogue.parquet``, a file a tile, a manifest); None keeps it in memory.
-    prevalence : share of each class among the objects, where it is not that of the training fold; it corrects the
-        probabilities, and the catalogue states it.
+    prevalence : share of each class among the objects, where it is not the one that the model assumes (`Model.prior`);
+        it corrects the probabilities, and the catalogue states it.
     batch : objects a forward pass.
 
     Raises
@@ -51,7 +51,8 @@ def predict(
     """
     order = model.contract.check(survey, model.path or "MODEL")
     prior = None if prevalence is None else _prior(model, prevalence)
-    shares = _training_prior(model) if prior is None else prior
+    shares = model.prior if prior is None else prior
+    source = "the calibration objects" if "shares" in model.calibration else "the training fold"
     provenance: dict[str, Any] = {
         "model": model.hash,
         "deepsky": deepsky.__version__,
@@ -67,7 +68,7 @@ def predict(
         "network": model.network.name,
         "task": model.task.name,
         "prior": {c: float(p) for c, p in zip(_classes(model), shares, strict=True)},
-        "prior_from": "the training fold" if prior is None else "prevalence as given",
+        "prior_from": source if prior is None else "prevalence as given",
         "unchecked": list(model.contract.doubts(survey)),
     }
     meta = {**BASE, **{n: Meta(o.unit, o.ucd, o.description) for n, o in model.task.outputs().items()}}
@@ -109,10 +110,6 @@ def _classes(model: Model) -> tuple[str, ...]:
     return getattr(model.task, "classes", ())
 
 
-def _training_prior(model: Model) -> np.ndarray:
-    return np.asarray(getattr(model.task, "prior", ()))
-
-
 def _prior(model: Model, prevalence: Mapping[str, float]) -> np.ndarray:
     classes = _classes(model)
     if not classes:
@@ -123,14 +120,14 @@ def _prior(model: Model, prevalence: Mapping[str, float]) -> np.ndarray:
         if not 0 < value < 1:
             raise InputError("a prevalence lies between 0 and 1", keyword=name, found=value)
     if getattr(model.task, "multilabel", False):  # each label is a question of its own
-        return np.array([prevalence.get(c, p) for c, p in zip(classes, _training_prior(model), strict=True)])
+        return np.array([prevalence.get(c, p) for c, p in zip(classes, model.prior, strict=True)])
     rest = [c for c in classes if c not in prevalence]
     left = 1 - sum(prevalence.values())
     if (rest and left <= 0) or (not rest and abs(left) > 1e-6):
         raise InputError("prevalences must add up to one", found=sum(prevalence.values()))
-    trained = dict(zip(classes, _training_prior(model), strict=True))
-    share = sum(trained[c] for c in rest) or 1.0  # those that are not named keep their ratios
-    return np.array([prevalence.get(c, left * trained[c] / share) for c in classes])
+    assumed = dict(zip(classes, model.prior, strict=True))
+    share = sum(assumed[c] for c in rest) or 1.0  # those that are not named keep their ratios
+    return np.array([prevalence.get(c, left * assumed[c] / share) for c in classes])
 
 
 SAME = ("model", "survey_hash", "survey", "selection", "prior", "objects", "batch", "deepsky")

@@ -69,6 +69,12 @@ class Model:
     path: Path | None = None
     views: int = 1
 
+    @property
+    def prior(self) -> np.ndarray:
+        """(classes,) shares of the classes that the probabilities assume: those of the calibration objects where the
+        temperature shifted the classes to them, else of the training fold; (0,) for a task without classes."""
+        return np.asarray(self.calibration.get("shares", getattr(self.task, "prior", ())), dtype=np.float64)
+
     # -- predicting ---------------------------------------------------------------------------------------
     @torch.no_grad()
     def outputs(self, sample: Sample) -> tuple[Tensor, Tensor]:
@@ -94,8 +100,13 @@ class Model:
         return module.head(features), features
 
     def answer(self, outputs: Tensor, keys: np.ndarray, prior: np.ndarray | None = None) -> Arrays:
-        """Catalogue columns of some objects; see `Task.answer`."""
+        """Catalogue columns of some objects, their probabilities under another `prior` of the classes where one is
+        given; see `Task.answer`."""
         assert isinstance(self.module, Predictor)
+        if prior is not None and "shares" in self.calibration:
+            # the task corrects by new / training, and the probabilities ask for new / assumed
+            prior = prior * np.asarray(getattr(self.task, "prior", ())) / self.prior
+            prior = prior / prior.sum()
         return self.task.answer(self.module.head, outputs, self.calibration, keys, prior)
 
     def children(self, outputs: Tensor) -> tuple[np.ndarray, Arrays] | None:

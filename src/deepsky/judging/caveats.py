@@ -253,7 +253,8 @@ def _of_classes(a: Answers, prior: Mapping[str, float], assumed: Mapping[str, fl
         found["calibration"] = Check(words, "warn", {"ece": error, "by chance": chance})
     shares = {n: c / len(a) for n, c in counts.items()}
     if prior and all(n in prior for n in a.names):
-        far = max(abs(np.log((shares[n] + 1e-9) / (prior[n] + 1e-9))) for n in a.names)
+        meant = assumed if all(n in assumed for n in a.names) else prior
+        far = max(abs(np.log((shares[n] + 1e-9) / (meant[n] + 1e-9))) for n in a.names)
         words = "class shares: " + ", ".join(
             f"{n} {_part(shares[n])} here, {_part(prior[n])} in the training fold" for n in a.names[:6]
         )
