@@ -12,6 +12,7 @@ from tests import made_up
 from tests.report import answered
 
 from deepsky import judging
+from deepsky.errors import InputError
 from deepsky.judging import Answers, caveats, drawing, merit
 from deepsky.metrics import classification, regression, tpr0
 from deepsky.metrics.binning import quantile_bins
@@ -56,10 +57,34 @@ def survey(tmp_path_factory: pytest.TempPathFactory) -> Survey:
 # -- questions ------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("classes", "expected"),
-    [(("lens", "not"), 0), (("0", "1"), 1), (("galaxy", "star"), 1), (("a", "b"), 1), (("star", "lens"), 1)],
-)
+    [
+        (("lens", "not"), 0), (("0", "1"), 1), (("galaxy", "star"), 1), (("a", "b"), 1), (("star", "lens"), 1),
+        (("merger", "non-merger"), 0), (("lensed", "unlensed"), 0), (("barred", "unbarred"), 0), (("bar", "no bar"), 0),
+        (("cluster", "field"), 0), (("artifact", "clean"), 0), (("False", "True"), 1), (("disc", "not_disc"), 0),
+        (("lens", "nonlens"), 0), (("lens", "other"), 0), (("other", "ring"), 1), (("bogus", "real"), 1),
+        (("dwarf", "normal"), 0), (("nova", "supernova"), 1), (("giant", "unicorn"), 1), (("merger", "None"), 0),
+    ],
+)  # fmt: skip
 def test_the_positive_class(classes: tuple[str, ...], expected: int) -> None:
-    assert judging.positive(classes) == expected
+    for prior in ((), (0.5, 0.5)):
+        assert judging.looked_for(classes, prior) == expected
+        assert judging.looked_for(classes[::-1], prior) == (1 - expected if _told(classes) else 1)
+    assert judging.looked_for(classes, given=classes[0]) == 0
+
+
+def _told(classes: tuple[str, ...]) -> bool:
+    """Whether the names say which class is looked for."""
+    return classes not in {("galaxy", "star"), ("a", "b"), ("nova", "supernova"), ("giant", "unicorn")}
+
+
+def test_where_no_name_tells_the_rarer_class_is_looked_for_and_a_given_one_is_obeyed() -> None:
+    assert judging.looked_for(("QSO", "galaxy"), (0.03, 0.97)) == 0
+    assert judging.looked_for(("galaxy", "star"), (0.4, 0.6)) == 0
+    assert judging.looked_for(("lens", "other"), (0.9, 0.1)) == 0  # a name outweighs the shares
+    assert judging.looked_for(("QSO", "galaxy"), (0.03, 0.97), "galaxy") == 1
+    with pytest.raises(InputError, match="no such class") as error:
+        judging.looked_for(("merger", "non-merger"), given="mergers")
+    assert "did you mean 'merger'" in str(error.value)
 
 
 def test_two_classes_put_the_positive_one_last(survey: Survey) -> None:

@@ -145,6 +145,12 @@ def definitions(report: Report) -> dict[str, str]:
         if a.kind == "values":
             r = "(predicted − true) / (1 + true)" if a.redshift else "predicted − true"
             found["r"] = found.get("r", f"the residual, {r}")
+        elif a.kind == "binary":
+            name = "the positives" if len(report.questions) == 1 else f"the positives of {q.name}"
+            found[name] = (
+                f"objects of the class “{a.names[1]}”, of which completeness, purity, true and false positive rates and "
+                "follow-up lists are told"
+            )
     level = next((e.level for q in report.questions.values() for e in q.figures[q.first].values()), 0.95)
     found["[low, high]"] = (
         f"{level:.0%} percentile bootstrap interval; groups are resampled whole. It covers the finite sample of "
