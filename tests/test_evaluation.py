@@ -129,6 +129,38 @@ def test_strangers_and_unlabelled_objects_are_refused(survey: Survey) -> None:
         evaluate(answered.binary(survey), nothing, task=SHAPE.bind(survey))
 
 
+def test_completeness_and_purity_are_those_of_the_class_that_is_looked_for(survey: Survey) -> None:
+    cat = answered.binary(survey, 1.0)
+    names = ["merger" if w == "long" else "non-merger" for w in survey.column("shape")]
+    column = Column("str", role="label", classes=("merger", "non-merger"))
+    here = survey.with_columns({"what": pa.array(names)}, {"what": column})
+    table = cat.table.rename_columns(
+        [n.replace("round", "non-merger").replace("long", "merger") for n in cat.table.column_names]
+    )
+    said, yes = cat.column("p_long") >= 0.5, np.array(names) == "merger"
+    task = Classify("what")
+    report = evaluate(replace(cat, held=table), here, task=task, replicates=5)
+    assert numbers(report)["completeness"] == pytest.approx(said[yes].mean())
+    assert numbers(report)["purity"] == pytest.approx(yes[said].mean())
+    assert "what, of merger" in str(report) and report.json()["questions"]["what"]["positive"] == "merger"
+    other = evaluate(replace(cat, held=table), here, task=task, replicates=5, positive="non-merger")
+    assert numbers(other)["completeness"] == pytest.approx((~said)[~yes].mean())
+    assert "what, of non-merger" in str(other) and "of the class “non-merger”" in other._repr_html_()
+    both = compare(replace(cat, held=table), replace(cat, held=table), here, task=task, replicates=5)
+    assert both.questions["what"].answers["first"].names[1] == "merger"
+    with pytest.raises(InputError, match="only one of two classes"):
+        evaluate(answered.values(survey), survey, task=WIDTH, positive="merger")
+
+
+def test_the_columns_of_the_printed_table_stay_apart(survey: Survey) -> None:
+    near = answered.values(survey, 1e-6)
+    report = str(evaluate(near, survey, task=WIDTH, classical=answered.values(survey), replicates=50))
+    table = report.split("\n\n")[1].splitlines()
+    starts = [table[0].index(word) for word in ("ours", "classical", "constant", "against")]
+    for line in table[1:]:
+        assert all(line[at - 1 : at] in ("", " ") for at in starts), line
+
+
 # -- what is written ----------------------------------------------------------------------------------------------
 def test_json_holds_every_figure_and_no_nan(survey: Survey, tmp_path: Path) -> None:
     report = evaluate(

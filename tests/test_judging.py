@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,8 +13,9 @@ from tests import made_up
 from tests.report import answered
 
 from deepsky import judging
+from deepsky.errors import InputError
 from deepsky.judging import Answers, caveats, drawing, merit
-from deepsky.metrics import classification, regression, tpr0
+from deepsky.metrics import calibration, classification, regression, tpr0
 from deepsky.metrics.binning import quantile_bins
 from deepsky.metrics.intervals import bootstrap, paired_difference
 from deepsky.schema import Column
@@ -56,10 +58,34 @@ def survey(tmp_path_factory: pytest.TempPathFactory) -> Survey:
 # -- questions ------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("classes", "expected"),
-    [(("lens", "not"), 0), (("0", "1"), 1), (("galaxy", "star"), 1), (("a", "b"), 1), (("star", "lens"), 1)],
-)
+    [
+        (("lens", "not"), 0), (("0", "1"), 1), (("galaxy", "star"), 1), (("a", "b"), 1), (("star", "lens"), 1),
+        (("merger", "non-merger"), 0), (("lensed", "unlensed"), 0), (("barred", "unbarred"), 0), (("bar", "no bar"), 0),
+        (("cluster", "field"), 0), (("artifact", "clean"), 0), (("False", "True"), 1), (("disc", "not_disc"), 0),
+        (("lens", "nonlens"), 0), (("lens", "other"), 0), (("other", "ring"), 1), (("bogus", "real"), 1),
+        (("dwarf", "normal"), 0), (("nova", "supernova"), 1), (("giant", "unicorn"), 1), (("merger", "None"), 0),
+    ],
+)  # fmt: skip
 def test_the_positive_class(classes: tuple[str, ...], expected: int) -> None:
-    assert judging.positive(classes) == expected
+    for prior in ((), (0.5, 0.5)):
+        assert judging.looked_for(classes, prior) == expected
+        assert judging.looked_for(classes[::-1], prior) == (1 - expected if _told(classes) else 1)
+    assert judging.looked_for(classes, given=classes[0]) == 0
+
+
+def _told(classes: tuple[str, ...]) -> bool:
+    """Whether the names say which class is looked for."""
+    return classes not in {("galaxy", "star"), ("a", "b"), ("nova", "supernova"), ("giant", "unicorn")}
+
+
+def test_where_no_name_tells_the_rarer_class_is_looked_for_and_a_given_one_is_obeyed() -> None:
+    assert judging.looked_for(("QSO", "galaxy"), (0.03, 0.97)) == 0
+    assert judging.looked_for(("galaxy", "star"), (0.4, 0.6)) == 0
+    assert judging.looked_for(("lens", "other"), (0.9, 0.1)) == 0  # a name outweighs the shares
+    assert judging.looked_for(("QSO", "galaxy"), (0.03, 0.97), "galaxy") == 1
+    with pytest.raises(InputError, match="no such class") as error:
+        judging.looked_for(("merger", "non-merger"), given="mergers")
+    assert "did you mean 'merger'" in str(error.value)
 
 
 def test_two_classes_put_the_positive_one_last(survey: Survey) -> None:
@@ -118,7 +144,8 @@ def test_all_figures_at_once_equal_each_alone(make: object, groups: object) -> N
     g = None if groups is None else (np.arange(len(first)) // 3)
     found, apart = judging.compared({"ours": first, "classical": second}, g, replicates=60)
     for name, (metric, arrays) in judging.table(first).items():
-        alone = bootstrap(metric, *arrays, groups=g, replicates=60)
+        biased = name in merit.BIASED
+        alone = bootstrap(metric, *arrays, groups=g, replicates=60, biased=biased)
         assert str(found["ours"][name]) == str(alone), name
         assert len(found["ours"][name].definition) > 5
         way = judging.better(name)
@@ -126,14 +153,15 @@ def test_all_figures_at_once_equal_each_alone(make: object, groups: object) -> N
             assert name not in apart["classical"]
             continue
         other = judging.table(second)[name][1]
+        options: Any = {"better": way, "replicates": 60, "biased": biased}
         if len(arrays) == 2:
-            one = paired_difference(metric, arrays[0], other[0], arrays[1], g, better=way, replicates=60)
+            one = paired_difference(metric, arrays[0], other[0], arrays[1], g, **options)
         else:  # a figure of residuals or of single objects
 
             def alone_of(x: np.ndarray, _: np.ndarray, weight: object = None, metric: object = metric) -> object:
                 return metric(x, weight=weight)  # type: ignore[operator]
 
-            one = paired_difference(alone_of, arrays[0], other[0], arrays[0], g, better=way, replicates=60)
+            one = paired_difference(alone_of, arrays[0], other[0], arrays[0], g, **options)
         both = apart["classical"][name]
         assert both.verdict == one.verdict, name
         ends = [(d.estimate.value, d.estimate.low, d.estimate.high) for d in (both, one)]
@@ -166,6 +194,47 @@ def test_a_better_system_is_ahead_and_the_other_behind() -> None:
         assert forth["b"][name].verdict == "ahead" and back["a"][name].verdict == "behind"
     _, same = judging.compared({"a": binary(), "b": binary()}, None, replicates=50)
     assert {d.verdict for d in same["b"].values()} == {"equal"}
+
+
+@pytest.mark.parametrize("few", [1, 9, 10])
+def test_no_verdict_rests_on_a_handful_of_objects(few: int) -> None:
+    g = np.random.default_rng(2)
+    y = (np.arange(400) < few).astype(np.int64)
+    right = Answers("binary", expit(8 * y - 4 + g.normal(size=400)), y, ("no", "rare"))
+    wrong = Answers("binary", expit(4 - 8 * y + g.normal(size=400)), y, ("no", "rare"))
+    _, apart = judging.compared({"a": right, "b": wrong}, None, replicates=50)
+    words = f"too few to tell: {few} object{'' if few == 1 else 's'} of rare"
+    assert {d.verdict for d in apart["b"].values()} == ({words} if few < 10 else {"ahead"})
+    three = [
+        Answers("classes", np.eye(3)[k], np.array([2] * few + [0, 1] * 100), ("a", "b", "rare"))
+        for k in (np.array([2] * few + [0, 1] * 100), np.zeros(few + 200, np.int64))
+    ]
+    _, apart = judging.compared({"a": three[0], "b": three[1]}, None, replicates=50)
+    assert apart["b"]["accuracy"].verdict == "ahead"  # of all objects
+    assert apart["b"]["macro F1"].verdict == (words if few < 10 else "ahead")
+    short = judging.subset(values(), np.arange(few))
+    _, apart = judging.compared({"a": short, "b": short}, None, replicates=20)
+    assert {d.verdict for d in apart["b"].values()} == {words.removesuffix(" of rare") if few < 10 else "equal"}
+
+
+@pytest.mark.parametrize("miss", [0.0, 0.1])
+def test_the_interval_of_a_distance_holds_what_samples_of_its_size_show(miss: float) -> None:
+    g = np.random.default_rng(8)
+
+    def sample(n: int = 150) -> Answers:
+        p = g.uniform(0.2, 0.8, n)
+        return Answers("binary", p, (g.random(n) < p + miss).astype(np.int64), ("no", "lens"))
+
+    expected = np.mean([calibration.ece(a.scores, a.truth) for a in (sample() for _ in range(500))])
+    found = [judging.compared({"": sample()}, None, replicates=150, only=("ECE",))[0][""]["ECE"] for _ in range(60)]
+    assert all(0 <= e.low <= e.value <= e.high for e in found)
+    assert np.mean([e.low <= expected <= e.high for e in found]) > 0.85
+    posterior = judging.figures(judging.subset(values(), np.arange(80)), replicates=100)["PIT KS"]
+    assert posterior.low < posterior.value < posterior.high
+    a = sample()
+    alone = bootstrap(calibration.ece, a.scores, a.truth, replicates=50, biased=True)
+    both = judging.figures(a, replicates=50)["ECE"]
+    assert (alone.low, alone.high) == (both.low, both.high)
 
 
 def test_every_figure_has_a_direction_or_is_a_coverage() -> None:

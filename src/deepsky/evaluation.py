@@ -80,12 +80,14 @@ class Report:
         kind = "real data" if self.survey.schema.real else "simulation"
         lines = [f"{self.title}: {len(self.rows):,} objects ({kind})"]
         for q in self.questions.values():
-            heads = "".join(f"{w:<28}" for w in q.figures) + ("against " + q.second if q.second else "")
-            lines += ["", f"{q.name:<22}{heads}"]
+            a = q.answers[q.first]
+            of = f"{q.name}, of {a.names[1]}" if a.kind == "binary" else q.name
+            rows = [(of, *q.figures, "against " + q.second if q.second else "")]
             for name in q.figures[q.first]:
                 cells = [str(f[name]) if name in f else "-" for f in q.figures.values()]
-                verdict = q.paired[name].verdict if name in q.paired else ""
-                lines.append(f"{name:<22}" + "".join(f"{c:<28}" for c in cells) + verdict)
+                rows.append((name, *cells, q.paired[name].verdict if name in q.paired else ""))
+            wide = [max(map(len, column)) for column in zip(*rows, strict=True)]
+            lines += ["", *("  ".join(f"{c:<{w}}" for c, w in zip(r, wide, strict=True)).rstrip() for r in rows)]
             for who, figures in q.clean.items():
                 n = next(iter(figures.values())).n
                 words = ", ".join(f"{k} {e}" for k, e in figures.items() if k in judging.headline(q.answers[who]))
@@ -125,6 +127,7 @@ def evaluate(
     to: str | Path | None = None,
     replicates: int = 500,
     learning_curve: LearningCurve = (),
+    positive: str = "",
 ) -> Report:
     """Hold answers against the truth of `survey`, usually its test fold.
 
@@ -137,6 +140,8 @@ def evaluate(
     to : folder of ``report.html`` and ``report.json``.
     replicates : of the bootstrap behind every interval.
     learning_curve : from `deepsky.learning.learning_curve`, to be drawn.
+    positive : which of two classes completeness, purity and follow-up lists are told of; by default the one whose name
+        does not say "no" ("merger" beside "non-merger"), else the rarer one of the training fold.
 
     Raises
     ------
@@ -147,7 +152,7 @@ def evaluate(
         raise InputError("a catalogue alone does not say what it answers", fix="evaluate(catalogue, survey, task=...)")
     asked = _bound(held.task if held is not None else task, survey)
     columns = _columns(by, survey)
-    known = _known(asked, survey)
+    known = _known(asked, survey, positive)
     given = catalogue or (model if isinstance(model, Catalogue) else predict(model, survey, quiet=True))
     everybody, names = {"ours": given}, {"ours": given.provenance.get("network", "ours")}
     if classical is None and held is not None and held.baseline is not None:
@@ -179,13 +184,14 @@ def compare(
     by: Sequence[str] = (),
     to: str | Path | None = None,
     replicates: int = 500,
+    positive: str = "",
 ) -> Report:
     """Two models on the same objects: figures of both, paired differences of the first against the second.
 
     Parameters
     ----------
     a, b : models, or catalogues that answer `task`.
-    by, to, replicates : see `evaluate`.
+    by, to, replicates, positive : see `evaluate`.
 
     Raises
     ------
@@ -198,7 +204,7 @@ def compare(
     mine, theirs = ((t.targets, set(getattr(t, "classes", ()))) for t in (asked, other))
     if mine != theirs:
         raise InputError("the models answer different questions", found=_words(asked), expected=_words(other))
-    columns, known = _columns(by, survey), _known(asked, survey)
+    columns, known = _columns(by, survey), _known(asked, survey, positive)
     everybody, names = {}, {}
     for who, m in (("first", a), ("second", b)):
         everybody[who] = m if isinstance(m, Catalogue) else predict(m, survey, quiet=True)
@@ -243,8 +249,8 @@ def _usual(survey: Survey) -> tuple[str, ...]:
     return tuple(found[:MOST_BINNED])
 
 
-def _known(task: Task, survey: Survey) -> dict[str, Known]:
-    known = judging.known(task, survey)
+def _known(task: Task, survey: Survey, positive: str) -> dict[str, Known]:
+    known = judging.known(task, survey, positive)
     if not any(q.has.any() for q in known.values()):
         raise InputError(
             "no object has a truth to judge by",

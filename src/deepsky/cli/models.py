@@ -37,6 +37,7 @@ NetworkSet = Annotated[list[str] | None, typer.Option("--network-set", help="set
 By = Annotated[str | None, typer.Option(help="columns to bin by, with commas")]
 Fold = Annotated[str, typer.Option(help="test, or all of a survey that the model did not learn from")]
 Slice = Annotated[str | None, typer.Option("--slice", help='only where this holds: "mag > 22 & fwhm > 1"')]
+Positive = Annotated[str, typer.Option(help="of two classes, the one that completeness and purity are told of")]
 AS_IT_WAS = {"survey", "to", "labels", "quiet", "run"}  # what may stand beside --from
 
 
@@ -154,6 +155,7 @@ def evaluate(
     to: Annotated[Path | None, typer.Option(help="folder of report.html and report.json")] = None,
     by: By = None,
     slice_: Slice = None,
+    positive: Positive = "",
     labels: Labels = None,
     trust: Trust = None,
 ) -> None:
@@ -161,7 +163,7 @@ def evaluate(
     from deepsky.evaluation import evaluate as run
 
     here = _folded(open_survey(survey, labels), fold, slice_)
-    typer.echo(run(load(model, trust), here, by=names(by), to=to or model / "report"))
+    typer.echo(run(load(model, trust), here, by=names(by), to=to or model / "report", positive=positive))
 
 
 @app.command(epilog=examples("compare model_a/ model_b/ galaxies/ --to comparison/"))
@@ -173,6 +175,7 @@ def compare(
     to: To = Path("comparison"),
     by: By = None,
     slice_: Slice = None,
+    positive: Positive = "",
     labels: Labels = None,
     trust: Trust = None,
 ) -> None:
@@ -180,7 +183,7 @@ def compare(
     from deepsky.evaluation import compare as run
 
     here = _folded(open_survey(survey, labels), fold, slice_)
-    typer.echo(run(load(model_a, trust), load(model_b, trust), here, by=names(by), to=to))
+    typer.echo(run(load(model_a, trust), load(model_b, trust), here, by=names(by), to=to, positive=positive))
 
 
 def _folded(survey: Survey, fold: str, slice_: str | None) -> Survey:

@@ -7,7 +7,7 @@ believing a figure.
 
 from __future__ import annotations
 
-from deepsky.judging.answering import Answers, Known, answers, constant, known, positive, subset
+from deepsky.judging.answering import Answers, Known, answers, constant, known, looked_for, subset
 from deepsky.judging.bins import Binned, binned, in_bins, owner
 from deepsky.judging.caveats import Check
 from deepsky.judging.drawing import PREVALENCES, curves
@@ -32,8 +32,8 @@ __all__ = [
     "in_bins",
     "judge",
     "known",
+    "looked_for",
     "owner",
-    "positive",
     "priors",
     "standing",
     "subset",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
@@ -101,21 +102,28 @@ class Known:
     strange: Mapping[str, int] | None = None
 
 
-def known(task: Task, survey: Survey) -> dict[str, Known]:
+def known(task: Task, survey: Survey, positive: str = "") -> dict[str, Known]:
     """The questions of a task and what the survey knows of them: one for classes, one a number for values.
 
     Several columns of zeros and ones are a binary question each; several columns of fractions are values.
 
+    Parameters
+    ----------
+    positive : which of two classes is looked for; "" lets their names and their shares say, see `looked_for`.
+
     Raises
     ------
-    InputError : the survey lacks a target, or the task answers neither classes nor numbers.
+    InputError : the survey lacks a target, the task answers neither classes nor numbers, or no such class.
     """
     truths = {t: survey.truth(t) for t in task.targets}
     y = task.truth(truths)
     classes: tuple[str, ...] = getattr(task, "classes", ())
     names: tuple[str, ...] = getattr(task, "names", ())
+    if positive and not (len(classes) == 2 and y.ndim == 1):
+        raise InputError("only one of two classes can be the positive one", found=positive,
+                         expected="a question with two classes", fix="leave positive out")  # fmt: skip
     if classes and y.ndim == 1:
-        return {task.targets[0]: _codes(task, survey, y, classes)}
+        return {task.targets[0]: _codes(task, survey, y, classes, positive)}
     if classes:
         return {c: _share(y[:, i], c) for i, c in enumerate(classes)}
     if not names:
@@ -134,14 +142,14 @@ def known(task: Task, survey: Survey) -> dict[str, Known]:
     }  # fmt: skip
 
 
-def _codes(task: Task, survey: Survey, y: np.ndarray, classes: tuple[str, ...]) -> Known:
+def _codes(task: Task, survey: Survey, y: np.ndarray, classes: tuple[str, ...], positive: str) -> Known:
     target = task.targets[0]
     words = np.array(["" if v is None or v != v else str(v) for v in survey.column(target)], dtype=object)
     lost, count = np.unique(words[(y < 0) & (words != "")].astype(str), return_counts=True)
     strange = {str(n): int(c) for n, c in zip(lost, count, strict=True)}
     if len(classes) > 2:
         return Known("classes", y, y >= 0, classes, tuple(f"p_{c}" for c in classes), strange=strange)
-    at = positive(classes)
+    at = looked_for(classes, getattr(task, "prior", ()), positive)
     order = (classes[1 - at], classes[at])
     codes = np.where(y < 0, y, (y == at).astype(np.int64))
     return Known("binary", codes, y >= 0, order, tuple(f"p_{c}" for c in order), strange=strange)
@@ -200,11 +208,37 @@ def answers(
     return Answers(question.kind, scores, truth, question.names, member=member, level=level)
 
 
-def positive(classes: tuple[str, ...]) -> int:
-    """Which of two classes is the one that is looked for: the one that a word or a 1 marks, else the second."""
-    marks = {"1", "true", "yes", "lens", "real", "transient", "pulsar", "planet", "star", "ia"}
-    hits = [i for i, c in enumerate(classes) if c.lower() in marks]
-    return hits[0] if len(hits) == 1 else 1
+def looked_for(classes: tuple[str, ...], prior: Sequence[float] = (), given: str = "") -> int:
+    """Which of two classes is the positive one, of which completeness, purity and follow-up lists are told.
+
+    The one that is given; else the one whose name does not say "no" (non-merger, unbarred, other, field, 0), or alone
+    says "yes" (true, 1, lens); else the rarer one of the training fold, and of two equal ones the second.
+
+    Raises
+    ------
+    InputError : the given class is none of the two.
+    """
+    if given:
+        if given not in classes:
+            raise InputError("no such class", keyword="positive", found=given, known=classes)
+        return classes.index(given)
+    one, two = (c.strip().lower() for c in classes)
+    for marked in ([not _negative(one, two), not _negative(two, one)], [one in YES, two in YES]):
+        if sum(marked) == 1:
+            return marked.index(True)
+    return int(len(prior) < 2 or prior[1] <= prior[0])
+
+
+YES = {"1", "true", "yes", "y", "positive", "lens", "real", "transient", "pulsar", "planet", "ia"}
+NO = {"0", "-1", "false", "no", "not", "none", "nothing", "negative", "null", "other", "others", "rest", "field",
+      "normal", "clean", "background", "empty", "blank", "bogus", "noise", "control", "ordinary"}  # fmt: skip
+
+
+def _negative(name: str, other: str) -> bool:
+    """Whether a class is the absence of something: by its own word, or by a prefix to that of the other class."""
+    apart = re.match(r"(non|not|no|un)[\s_-]+\S", name)
+    joined = re.match(r"(non|not|no|un)(?=\w{2})", name)  # "unlensed" beside "lens", but not "unicorn" beside "horse"
+    return name in NO or apart is not None or (joined is not None and name[joined.end() :][:4] == other[:4])
 
 
 def is_redshift(name: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from deepsky.judging.answering import Answers
 from deepsky.metrics import calibration, classification, distributions, regression, tpr0
-from deepsky.metrics._bootstrap import codes, definition_of, draw, evaluate, interval
+from deepsky.metrics._bootstrap import TOO_FEW, centred, codes, definition_of, draw, evaluate, interval
 from deepsky.metrics._curve import Curve, area
 from deepsky.metrics._weights import mean, plain, quantile, ratio, weights
 from deepsky.metrics.intervals import Difference, Estimate
@@ -24,6 +24,8 @@ TPR_NEGATIVES = 40_000  # TPR0 and TPR10 mean what the lens challenge meant only
 EXTREME = "TPR0"  # hangs on one object
 LOWER = ("log loss", "Brier", "ECE", "RMSE", "MAE", "CRPS", "PIT KS")
 UNJUDGED = ("coverage",)  # nearer to nominal is better, and neither more nor less
+BIASED = ("ECE", "PIT KS")  # distances, which rise when objects are drawn twice
+FEWEST = 10  # objects of a class, below which one of them would decide who is ahead
 
 
 # -- which figures --------------------------------------------------------------------------------------------
@@ -203,7 +205,8 @@ def compared(
 
     Returns
     -------
-    Figures by who and name, and differences of the first from each other, by who and name.
+    Figures by who and name, and differences of the first from each other, by who and name; no verdict is given from
+    fewer than `FEWEST` objects of a class.
     """
     tables = {who: {n: v for n, v in table(a).items() if only is None or n in only} for who, a in answers.items()}
     n = len(next(iter(answers.values())))
@@ -223,7 +226,7 @@ def compared(
     drawn: dict[str, dict[str, np.ndarray]] = {}
     for who, own in tables.items():
         drawn[who] = {k: np.concatenate(v) if v else np.zeros(0) for k, v in resampled[who].items()}
-        found[who] = {k: _estimate(*own[k], drawn[who][k], n, level, many) for k in own}
+        found[who] = {k: _estimate(k, *own[k], drawn[who][k], n, level, many) for k in own}
     first, *others = tables
     apart = {who: _differences(found, drawn, first, who, level) for who in others}
     if EXTREME in tables[first] and replicates > 1:  # resampling never draws a higher negative than the highest
@@ -233,7 +236,23 @@ def compared(
         ours = answers[first]
         for who in others:
             apart[who][EXTREME] = tpr0.tpr0_difference(ours.scores, answers[who].scores, ours.truth, groups, **options)
-    return found, apart
+    return found, {who: {k: _judged(k, d, answers[first]) for k, d in each.items()} for who, each in apart.items()}
+
+
+def _judged(name: str, difference: Difference, a: Answers) -> Difference:
+    """Without its verdict where too few objects stand behind it."""
+    if a.kind == "values":
+        counts = {"": len(a)}
+    else:
+        counts = {f" of {c}": int((a.truth == i).sum()) for i, c in enumerate(a.names)}
+        if name == "completeness":
+            counts = {f" of {a.names[1]}": counts[f" of {a.names[1]}"]}
+        elif a.kind == "classes" and "balanced" not in name and "macro" not in name:
+            counts = {"": len(a)}  # a mean over objects, of which those of a rare class are few anyway
+    of, least = min(counts.items(), key=lambda c: c[1])
+    if least >= FEWEST:
+        return difference
+    return replace(difference, verdict=f"{TOO_FEW}: {least} object{'' if least == 1 else 's'}{of}")
 
 
 def figures(a: Answers, groups: np.ndarray | None = None, replicates: int = 500) -> dict[str, Estimate]:
@@ -242,11 +261,18 @@ def figures(a: Answers, groups: np.ndarray | None = None, replicates: int = 500)
 
 
 def _estimate(
-    metric: Metric, arrays: tuple[np.ndarray, ...], values: np.ndarray, n: int, level: float, groups: int | None
+    name: str,
+    metric: Metric,
+    arrays: tuple[np.ndarray, ...],
+    values: np.ndarray,
+    n: int,
+    level: float,
+    groups: int | None,
 ) -> Estimate:
-    low, high = spread(values, level)
+    value = float(metric(*arrays))
+    low, high = spread(centred(values, value, 0.0, 1.0) if name in BIASED else values, level)
     words = metric.words if isinstance(metric, OfCurve) else definition_of(metric)
-    return Estimate(float(metric(*arrays)), low, high, n, words, level, groups)
+    return Estimate(value, low, high, n, words, level, groups)
 
 
 def spread(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
@@ -268,6 +294,8 @@ def _differences(
         two = found[second][name]
         size: Callable[[Any], Any] = np.abs if way == "zero" else np.asarray
         apart = size(drawn[first][name]) - size(drawn[second][name])
+        if name in BIASED:
+            apart = centred(apart, one.value - two.value)
         low, high = interval(apart, level) if len(apart) else (float("nan"), float("nan"))
         verdict = "equal"
         if low > 0 or high < 0:

@@ -70,6 +70,7 @@ class Question:
         return {
             "objects": len(self.rows),
             "names": list(self.answers[self.first].names),
+            "positive": self.answers[self.first].names[1] if self.answers[self.first].kind == "binary" else None,
             "unit": self.answers[self.first].unit,
             "figures": plain(self.figures),
             "paired": {n: d.json() for n, d in self.paired.items()},

@@ -89,6 +89,21 @@ def interval(values: np.ndarray, level: float) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def centred(values: np.ndarray, value: float, low: float = -np.inf, high: float = np.inf) -> np.ndarray:
+    """Replicates moved so that their median is the figure, and cut to the figure's range.
+
+    A distance (ECE, Kolmogorov-Smirnov) rises when objects are drawn twice, so that all of its replicates may lie above
+    it, and their percentiles exclude it. What is taken off is the bootstrap's estimate of that bias (Efron & Tibshirani
+    1993, chapter 10), by the median as in the bias-corrected percentile interval (Efron 1981), which itself does not
+    exist where no replicate lies below the figure.
+    """
+    finite = values[np.isfinite(values)]
+    if not len(finite) or not np.isfinite(value):
+        return values
+    moved: np.ndarray = np.clip(values - (np.median(finite) - value), low, high)
+    return moved
+
+
 def definition_of(metric: Metric) -> str:
     """The first sentence of a figure's docstring, else its name."""
     text = inspect.getdoc(getattr(metric, "func", metric))
@@ -103,6 +118,7 @@ def bootstrap(
     level: float = 0.95,
     seed: int = 0,
     definition: str | None = None,
+    biased: bool = False,
 ) -> Estimate:
     """A figure with its percentile bootstrap interval (Efron 1979), groups resampled whole.
 
@@ -112,6 +128,7 @@ def bootstrap(
     arrays : each with n rows: prediction and truth, or residuals.
     groups : (n,) any labels; objects of one group (star, supernova, field) are drawn together.
     definition : what the figure is; by default the first sentence of the metric's docstring.
+    biased : it is a distance from 0 to 1 such as ECE, which resampling raises; see `centred`.
 
     Returns
     -------
@@ -129,9 +146,12 @@ def bootstrap(
         values = np.concatenate([evaluate(metric, held, times) for times in draw(number, count, replicates, seed)])
         finite = values[np.isfinite(values)]
         if len(finite) and np.ptp(finite) > 1e-12 * np.abs(finite).max():
-            low, high = interval(values, level)
+            low, high = interval(centred(values, value, 0.0, 1.0) if biased else values, level)
     words = definition_of(metric) if definition is None else definition
     return Estimate(value, low, high, n, words, level, None if groups is None else count)
+
+
+TOO_FEW = "too few to tell"
 
 
 # -- two predictions ----------------------------------------------------------------------------------------
@@ -142,7 +162,8 @@ class Difference:
     Attributes
     ----------
     estimate : figure of the first minus figure of the second, with its paired interval.
-    verdict : "ahead" or "behind" (of the first) where the interval excludes zero, otherwise "equal".
+    verdict : "ahead" or "behind" (of the first) where the interval excludes zero, otherwise "equal"; "too few to tell:
+        1 object of rare" where so few objects stand behind it that no interval can be trusted.
     first, second : the figure of each.
     """
 

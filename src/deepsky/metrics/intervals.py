@@ -13,6 +13,7 @@ from deepsky.metrics._bootstrap import (
     Difference,
     Metric,
     bootstrap,
+    centred,
     codes,
     compared,
     definition_of,
@@ -42,6 +43,7 @@ def paired_difference(
     level: float = 0.95,
     seed: int = 0,
     definition: str | None = None,
+    biased: bool = False,
 ) -> Difference:
     """Whether prediction `a` is ahead of `b` on the same objects, by a paired bootstrap of groups.
 
@@ -54,6 +56,7 @@ def paired_difference(
     a, b : predictions of the same n objects, in the same order.
     groups : (n,) what is independent: star, supernova, field.
     better : "higher", "lower", or "zero" (the smaller absolute value, as for a bias).
+    biased : the figure is a distance such as ECE, which resampling raises; see `bootstrap`.
 
     Raises
     ------
@@ -70,6 +73,8 @@ def paired_difference(
         for times in (draw(number, count, replicates, seed) if count > 1 else ())
     ]
     held = np.concatenate(values) if values else np.zeros(0)
+    if biased:
+        held = centred(held, float(size(one) - size(two)))
     words = "difference of: " + (definition_of(metric) if definition is None else definition)
     return compared(held, one, two, better, level, words, len(t), None if groups is None else count)
 

@@ -121,7 +121,7 @@ def _section(report: Report, q: Question, drawn: bool) -> Section:
         figures=tuple(_figures(report, q, looks)) if drawn else (),
         bins=tuple(_bins(report, q, looks, drawn)),
         sheets=tuple(gallery.sheets(report, q)) if drawn else (),
-        lists=tuple(_lists(q)),
+        lists=tuple(_lists(q, clean(q.answers[q.first].names[-1], 24))),
     )
 
 
@@ -298,7 +298,7 @@ def _bin_table(q: Question, rows: Sequence[Binned]) -> tuple[tuple[str, ...], tu
     return heads, tuple(lines)
 
 
-def _lists(q: Question) -> Iterator[tuple[str, tuple[str, ...], tuple[tuple[str, ...], ...]]]:
+def _lists(q: Question, positive: str) -> Iterator[tuple[str, tuple[str, ...], tuple[tuple[str, ...], ...]]]:
     """Tables of purity at declared prevalences and of follow-up lists, of the first."""
     made = q.curves.get("prevalence", {}).get(q.first) or {}
     if made.get("figures"):
@@ -307,7 +307,11 @@ def _lists(q: Question) -> Iterator[tuple[str, tuple[str, ...], tuple[tuple[str,
         for p in dict.fromkeys(f["prevalence"] for f in made["figures"]):
             here = {f["completeness"]: f for f in made["figures"] if f["prevalence"] == p}
             rows.append((f"{p:g}", *(_limited(here[s]["purity"], here[s]["false positives"]) for s in shares)))
-        yield "Purity at a declared prevalence", ("prevalence", *(f"{s:.0%} complete" for s in shares)), tuple(rows)
+        yield (
+            f"Purity of {positive} at a declared prevalence",
+            ("prevalence", *(f"{s:.0%} complete" for s in shares)),
+            tuple(rows),
+        )
     made = q.curves.get("follow-up", {}).get(q.first) or {}
     if made.get("figures"):
         sizes = list(dict.fromkeys(f["listed"] for f in made["figures"]))
@@ -315,7 +319,9 @@ def _lists(q: Question) -> Iterator[tuple[str, tuple[str, ...], tuple[tuple[str,
         for p in dict.fromkeys(f["prevalence"] for f in made["figures"]):
             here = {f["listed"]: f for f in made["figures"] if f["prevalence"] == p}
             rows.append((f"{p:g}", *(_limited(here[n]["true"], here[n]["false positives"], 1) for n in sizes)))
-        title = f"Expected true objects in a follow-up list of N, from a survey of {made['survey']:,} objects"
+        title = (
+            f"Expected true objects ({positive}) in a follow-up list of N, from a survey of {made['survey']:,} objects"
+        )
         yield title, ("prevalence", *(f"N = {n:,}" for n in sizes)), tuple(rows)
 
 

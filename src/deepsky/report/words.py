@@ -96,14 +96,17 @@ def _found(report: Report, q: Question) -> Iterator[str]:
     if q.paired and second is not None:
         by: dict[str, list[str]] = {"ahead": [], "behind": [], "equal": []}
         for name, d in q.paired.items():
-            by[d.verdict].append(name)
+            by.setdefault(d.verdict, []).append(name)
         links = {"ahead": "ahead in", "behind": "behind in", "equal": "equal in"}
-        verdicts = "; ".join(f"{links[v]} {_listed(n)}" for v, n in by.items() if n)
+        verdicts = "; ".join(f"{links[v]} {_listed(by[v])}" for v in links if by[v])
         beside = "it" if report.comparison else "that baseline"
-        yield f"Against {beside}, on the same objects (paired 95% intervals), {who} is {verdicts}."
+        if verdicts:
+            yield f"Against {beside}, on the same objects (paired 95% intervals), {who} is {verdicts}."
+        for rest in (v for v in by if v not in links):
+            yield f"Who is ahead in {_listed(by[rest])} cannot be said, {rest}."
     wanted = "log loss" if a.kind != "values" else "RMSE"
     plain = q.over_constant.get(wanted)
-    if plain is not None and plain.verdict != "ahead":
+    if plain is not None and plain.verdict in ("equal", "behind"):
         verdict = "no better than" if plain.verdict == "equal" else "worse than"
         yield f"In {wanted} it is {verdict} the constant ({report.names.get('constant', 'constant')})."
     if q.clean:
@@ -145,15 +148,22 @@ def definitions(report: Report) -> dict[str, str]:
         if a.kind == "values":
             r = "(predicted − true) / (1 + true)" if a.redshift else "predicted − true"
             found["r"] = found.get("r", f"the residual, {r}")
+        elif a.kind == "binary":
+            name = "the positives" if len(report.questions) == 1 else f"the positives of {q.name}"
+            found[name] = (
+                f"objects of the class “{a.names[1]}”, of which completeness, purity, true and false positive rates "
+                "and follow-up lists are told"
+            )
     level = next((e.level for q in report.questions.values() for e in q.figures[q.first].values()), 0.95)
     found["[low, high]"] = (
         f"{level:.0%} percentile bootstrap interval; groups are resampled whole. It covers the finite sample of "
-        "objects, not the spread between trainings with other seeds. Figures that cannot fall below zero (ECE, PIT KS) "
-        "rise when objects are drawn twice, so that their intervals lie high"
+        "objects, not the spread between trainings with other seeds. ECE and PIT KS rise when objects are drawn twice: "
+        "their resampled values are moved so that the median is the figure, before the percentiles are read"
     )
     found["ahead, behind, equal"] = (
         "the difference of the two, computed on the same resampled objects, excludes zero or does not; "
-        "many figures are compared, and one in twenty of them would be ahead or behind by chance"
+        "many figures are compared, and one in twenty of them would be ahead or behind by chance. With fewer than ten "
+        "objects of a class there is no verdict"
     )
     if "binary" in kinds:
         found["declared prevalence"] = (
