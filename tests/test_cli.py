@@ -240,6 +240,23 @@ def test_every_help_says_what_it_is_for_with_an_example(deepsky_, command):
                 assert word in out.split("Examples:")[0], word
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_that_takes_labels_takes_the_name_of_their_ids(deepsky_, command):
+    options = good(deepsky_(command, "--help")).split("Examples:")[0].split()
+    assert ("--labels" in options) <= ("--id-column" in options)
+
+
+def test_the_column_of_ids_is_named_where_it_is_not_plain(deepsky_, pictures, tmp_path):
+    names = [p.stem for p in sorted((pictures / "pictures").rglob("*.jpg"))]
+    rows = [f"z{i},{name},{i % 2}" for i, name in enumerate(names)]
+    (tmp_path / "odd.csv").write_text("\n".join(["id,shown,kind", *rows]))
+    code, _, err = deepsky_("look", pictures / "pictures", "--labels", "odd.csv")
+    assert code == 1 and "--id-column shown" in err
+    assert "kind: 0 60, 1 60" in good(
+        deepsky_("look", pictures / "pictures", "--labels", "odd.csv", "--id-column", "shown")
+    )
+
+
 def test_there_are_no_other_commands_and_each_is_described_whole(deepsky_):
     out = good(deepsky_("--help"))
     lines = out.split("Commands:")[1].strip().splitlines()

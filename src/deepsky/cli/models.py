@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deepsky.cli.options import (
+    IdColumn,
     Labels,
     Quiet,
     Set,
@@ -38,7 +39,7 @@ By = Annotated[str | None, typer.Option(help="columns to bin by, with commas")]
 Fold = Annotated[str, typer.Option(help="test, or all of a survey that the model did not learn from")]
 Slice = Annotated[str | None, typer.Option("--slice", help='only where this holds: "mag > 22 & fwhm > 1"')]
 Positive = Annotated[str, typer.Option(help="of two classes, the one that completeness and purity are told of")]
-AS_IT_WAS = {"survey", "to", "labels", "quiet", "run"}  # what may stand beside --from
+AS_IT_WAS = {"survey", "to", "labels", "id_column", "quiet", "run"}  # what may stand beside --from
 
 
 @app.command(epilog=examples("train galaxies/ --target morphology --to model/ --minutes 10",
@@ -56,6 +57,7 @@ def train(
     minutes: Minutes = None,
     batch: int = 64,
     labels: Labels = None,
+    id_column: IdColumn = None,
     run: Annotated[Path | None, typer.Option("--from", help="repeat the run of this run.json, as it was")] = None,
     task_set: TaskSet = None,
     network_set: NetworkSet = None,
@@ -65,7 +67,7 @@ def train(
     """Train a model on the training fold of SURVEY. Stopped at any moment, the same command goes on."""
     from deepsky import training
 
-    here = None if survey is None else open_survey(survey, labels)
+    here = None if survey is None else open_survey(survey, labels, id_column=id_column)
     if run is not None:
         source = context.get_parameter_source
         told = [n for n in context.params if n not in AS_IT_WAS and getattr(source(n), "name", "") == "COMMANDLINE"]
@@ -95,6 +97,7 @@ def crossval(
     minutes: Annotated[float | None, typer.Option(help="time budget of the training loop of each fold")] = None,
     batch: int = 64,
     labels: Labels = None,
+    id_column: IdColumn = None,
     task_set: TaskSet = None,
     network_set: NetworkSet = None,
     sets: Set = None,
@@ -106,7 +109,7 @@ def crossval(
     from deepsky.evaluation import evaluate as judge
     from deepsky.training import train as run
 
-    here = open_survey(survey, labels)
+    here = open_survey(survey, labels, id_column=id_column)
     asked = question(task, target, here, task_set)
     given = {"network": network, "settings": words(network_set), "epochs": epochs, "minutes": minutes, "batch": batch,
              "quiet": quiet, "k": k, "repeats": repeats, "seed": seed}  # fmt: skip
@@ -157,12 +160,13 @@ def evaluate(
     slice_: Slice = None,
     positive: Positive = "",
     labels: Labels = None,
+    id_column: IdColumn = None,
     trust: Trust = None,
 ) -> None:
     """Hold MODEL's answers against the truth of a fold. Writes report.html and report.json."""
     from deepsky.evaluation import evaluate as run
 
-    here = _folded(open_survey(survey, labels), fold, slice_)
+    here = _folded(open_survey(survey, labels, id_column=id_column), fold, slice_)
     typer.echo(run(load(model, trust), here, by=names(by), to=to or model / "report", positive=positive))
 
 
@@ -177,12 +181,13 @@ def compare(
     slice_: Slice = None,
     positive: Positive = "",
     labels: Labels = None,
+    id_column: IdColumn = None,
     trust: Trust = None,
 ) -> None:
     """Compare two models on the same objects. Paired intervals, change per bin, a gallery of the objects that flip."""
     from deepsky.evaluation import compare as run
 
-    here = _folded(open_survey(survey, labels), fold, slice_)
+    here = _folded(open_survey(survey, labels, id_column=id_column), fold, slice_)
     typer.echo(run(load(model_a, trust), load(model_b, trust), here, by=names(by), to=to, positive=positive))
 
 

@@ -22,6 +22,7 @@ def _named(options: dict[str, Any]) -> dict[str, Any]:
 def look(
     path: Path,
     labels: Labels = None,
+    id_column: IdColumn = None,
     catalogue: Catalogue = None,
     to: Annotated[Path, typer.Option(help="picture to write")] = Path("look.png"),
     sets: Set = None,
@@ -32,7 +33,7 @@ def look(
     options = _named(more(sets, run, ANY))
     if catalogue is not None:
         options["catalogue"] = catalogue
-    typer.echo(run(path, labels=labels, to=to, **options))
+    typer.echo(run(path, labels=labels, id_column=id_column, to=to, **options))
 
 
 @app.command("list", epilog=examples("list"))
