@@ -22,6 +22,7 @@ from deepsky.ingestion.chunk import Chunk, Reading
 from deepsky.ingestion.chunk import read as read_chunk
 from deepsky.ingestion.prepare import Prepared, prepare
 from deepsky.ingestion.readers import understand
+from deepsky.ingestion.run import gist_of
 from deepsky.quality import sky_words
 from deepsky.report.gallery import contact_sheet
 from deepsky.sample import Image, Sample
@@ -139,8 +140,8 @@ def look(
     rejected = [r for c in chunks for r in c.rejected]
     asked = good + len(rejected)
     rejected += list(prepared.rejected)
-    count = Counter(r.reason.partition("\n")[0].rsplit(": ", 1)[-1] for r in rejected)
-    first = {r.reason.partition("\n")[0].rsplit(": ", 1)[-1]: r.file or r.id for r in reversed(rejected)}
+    count = Counter(gist_of(r) for r in rejected)
+    first = {gist_of(r): r.file or r.id for r in reversed(rejected)}
     if good == 0:
         words = "; ".join(f"{n:,} times: {reason}" for reason, n in count.most_common(3))
         raise InputError("none of the objects that were read can be used", file=made.path, found=words)
@@ -250,13 +251,14 @@ def _read(prepared: Prepared, most: int, guarded: bool) -> list[Chunk]:
     items = prepared.items
     rows = np.unique(np.linspace(0, items.num_rows - 1, min(most, items.num_rows)).astype(np.int64))
     reading = Reading(prepared.source, prepared.schema, prepared.factors, prepared.names)
-    jobs = [(f"object {items['id'][int(i)]}", items.take(pa.array([i]))) for i in rows]
+    pieces = [items.take(pa.array([i])) for i in rows]
+    jobs = [(prepared.source.places(piece)[0], piece) for piece in pieces]
     call = partial(read_chunk, reading)
     chunks = []
     for number, answer in run_guarded(call, jobs, workers=int(guarded), memory_bytes=MEMORY):
         if isinstance(answer, InputError):
             name = items["id"][int(rows[number])].as_py()
-            answer = Chunk({}, pa.table({}), (Rejected(name, str(answer), name),))
+            answer = Chunk({}, pa.table({}), (Rejected(name, str(answer), jobs[number][0]),))
         chunks.append(answer)
     return chunks
 

@@ -75,6 +75,14 @@ class Source(ABC):
     def read(self, items: pa.Table) -> Block:
         """Read the objects of some rows of `items()`; a bad object is a line of `rejected`, never an exception."""
 
+    def places(self, items: pa.Table) -> list[str]:
+        """Where each of some objects lies, for messages: its file where there is a column ``_file``, else its row."""
+        if "_file" in items.column_names:
+            return [str(v) for v in items["_file"].to_pylist()]
+        if "_row" in items.column_names:
+            return [f"{self.path}, row {row + 1}" for row in items["_row"].to_pylist()]
+        return [f"{self.path}, {name}" for name in items["id"].to_pylist()]
+
     def rejected(self) -> tuple[Rejected, ...]:
         """Objects set aside before any pixel was read."""
         return ()

@@ -23,10 +23,10 @@ from deepsky.errors import InputError, TrainingError
 from deepsky.ingestion import clear_cache, find_reader, ingest, open, understand
 from deepsky.ingestion.chunk import MEASURED
 from deepsky.ingestion.prepare import RESERVED
-from deepsky.ingestion.run import size_of
+from deepsky.ingestion.run import gist_of, size_of
 from deepsky.io import blake_keys
 from deepsky.labels.matching import OWN
-from deepsky.source import Source
+from deepsky.source import Rejected, Source
 from deepsky.survey import Survey
 
 
@@ -388,3 +388,19 @@ def test_rows_whose_squares_would_leave_float32(tmp_path: Path) -> None:
     assert np.allclose(part.flux[:, 0].numpy() * scale, flux, rtol=1e-6)
     assert np.allclose(1 / np.sqrt(part.ivar[:, 0].numpy()) * scale, flux / 10, rtol=1e-6)
     assert np.allclose(part.ivar[:, 1], 100)
+
+
+@pytest.mark.parametrize(
+    ("file", "error", "gist"),
+    [
+        ("a/17.fits", InputError("bad: worse", file="/data/a/17.fits", hdu=2, keyword="NAXIS"), "bad: worse"),
+        ("17.fits", InputError("bad", file="17.fits", found="3, expected 4"), "bad (found: 3, expected 4)"),
+        ("17.fits", InputError("a negative sigma: -1", file="/data/17_noise.fits"), "a negative sigma: -1"),
+        ("a b: c.fits", InputError("bad", file="/data/a b: c.fits"), "bad"),
+        ("a.npz, images[3]", InputError("bad: worse", file="/data/a.npz"), "bad: worse"),
+        ("a.npz, images[3]", "pixels are lost: mend them", "pixels are lost: mend them"),
+        ("", "the flux is 1.5: too much", "the flux is 1.5: too much"),
+    ],
+)  # fmt: skip
+def test_a_reason_loses_its_file_and_nothing_else(file: str, error: InputError | str, gist: str) -> None:
+    assert gist_of(Rejected("17", str(error), file)) == gist

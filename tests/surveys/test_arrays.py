@@ -18,6 +18,7 @@ from astropy.utils.masked import Masked
 
 from deepsky.errors import InputError
 from deepsky.ingestion import ingest, open
+from deepsky.look import look
 from deepsky.sample import Image, Row
 from deepsky.survey import Survey
 from deepsky.surveys import arrays
@@ -151,12 +152,45 @@ def test_masked_arrays_sentinels_and_nan(tmp_path: Path) -> None:
     assert torch.equal(part.measured, torch.from_numpy(~hidden)) and torch.isfinite(part.flux).all()
 
 
-def test_a_late_nan_is_set_aside_where_ivar_is_stored_once(tmp_path: Path) -> None:
+LATE = {
+    "memory": lambda p, a: a,
+    "npz": lambda p, a: (np.savez(p / "a.npz", images=a), p / "a.npz")[1],
+    "hdf5": lambda p, a: hdf5(p / "a.h5", {"images": a}),
+}
+
+
+@pytest.mark.parametrize("way", LATE)
+def test_a_late_nan_is_a_pixel_that_was_not_measured(way: str, tmp_path: Path) -> None:
     many = np.random.default_rng(1).normal(size=(300, 6, 6)).astype(np.float32)
-    many[137, 2, 2] = np.nan  # not among those that are looked at first
-    survey = made(many, tmp_path)
-    assert len(survey) == 299
-    assert "--set ivar=pixel" in pd.read_parquet(survey.path / "rejected.parquet")["reason"][0]
+    many[100:142, 2, 2] = np.nan  # most of them not among those that are looked at first
+    survey = made(LATE[way](tmp_path, many), tmp_path)
+    assert len(survey) == 300 and not (survey.path / "rejected.parquet").exists()
+    assert torch.equal(image(survey).measured[:, 0], torch.from_numpy(np.isfinite(many)))
+
+
+@pytest.mark.parametrize("way", LATE)
+def test_what_is_set_aside_names_array_and_row(way: str, tmp_path: Path) -> None:
+    many = np.random.default_rng(1).normal(size=(60, 6, 6)).astype(np.float32)
+    many[17], many[31] = np.nan, 3
+    source = LATE[way](tmp_path, many)
+    survey = made(source, tmp_path, max_rejected=0.1)
+    where = "a ndarray in memory" if way == "memory" else str(source)
+    assert pd.read_parquet(survey.path / "rejected.parquet").to_dict("records") == [
+        {"id": "0017", "file": f"{where}, images[17]", "reason": "no pixel was measured"},
+        {"id": "0031", "file": f"{where}, images[31]", "reason": "the image is constant"},
+    ]
+    seen = str(look(source, to=None, guarded=False))
+    assert "1 times: no pixel was measured" in seen and "images[17]" in seen
+    with pytest.raises(InputError, match=r"First: .*images\[17\]"):
+        made(source, tmp_path / "strict", max_rejected=0.01)
+
+
+def test_what_is_set_aside_names_the_row_of_a_table(tmp_path: Path) -> None:
+    mag = np.arange(60.0)
+    mag[17] = np.nan
+    survey = made(pd.DataFrame({"id": np.arange(60) + 100, "mag": mag}), tmp_path)
+    lost = pd.read_parquet(survey.path / "rejected.parquet").iloc[0]
+    assert (lost["id"], lost["file"]) == ("117", "a DataFrame in memory, row 18")
 
 
 def test_crop_pad_psf_and_flat(tmp_path: Path) -> None:

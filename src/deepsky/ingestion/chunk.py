@@ -48,7 +48,7 @@ class Reading:
 
 
 def read(reading: Reading, file: str, items: pa.Table) -> Chunk:
-    """Read some rows of a source's items; `file` is what a message calls them."""
+    """Read some rows of a source's items; `file` is what the guard calls them where none can be read."""
     block = reading.source.read(items)
     ids = [str(i) for i in block.ids]
     unknown = set(ids) - set(items["id"].to_pylist())
@@ -75,8 +75,8 @@ def read(reading: Reading, file: str, items: pa.Table) -> Chunk:
             table = table.drop_columns([name])
         kind = reading.schema.columns[name].dtype if name in reading.schema.columns else None
         table = table.append_column(name, _column(values, kind))
-    files = items["_file"].to_pylist() if "_file" in items.column_names else [file] * items.num_rows
-    bad = [Rejected(ids[i], reason, str(files[place[ids[i]]])) for i, reason in sorted(reasons.items())]
+    files = reading.source.places(items)
+    bad = [Rejected(ids[i], reason, files[place[ids[i]]]) for i, reason in sorted(reasons.items())]
     missing = sorted(set(place) - set(ids) - {r.id for r in block.rejected})
     bad += [Rejected(i, "the reader did not return it", str(files[place[i]])) for i in missing]
     table = table.append_column("crc", pa.array(checksums(arrays), pa.uint32()))
@@ -143,7 +143,7 @@ def _finite(name: str, flux: np.ndarray, ivar: np.ndarray, reasons: dict[int, st
     lost = bad.all(axis=tuple(range(ivar.ndim, flux.ndim)))  # a whole band or object can still be said
     some = bad.any(axis=tuple(range(ivar.ndim, flux.ndim))) & ~lost & (ivar > 0)
     for i in np.flatnonzero(flat(some).any(axis=1)):
-        reasons.setdefault(int(i), f"pixels of {name} are not finite, and its ivar is stored once: --set ivar=pixel")
+        reasons.setdefault(int(i), f"pixels of {name} are not finite, and the reader stores its ivar once an object")
     return flux, np.where(lost, 0, ivar)
 
 

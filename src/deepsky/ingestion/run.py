@@ -27,7 +27,7 @@ from deepsky.ingestion.prepare import Prepared, prepare
 from deepsky.ingestion.readers import understand
 from deepsky.io import lock_folder, read_json, read_parquet, release_memory, write_parquet
 from deepsky.progress import Progress
-from deepsky.source import Rejected
+from deepsky.source import Rejected, Source
 from deepsky.store import Cell, Part
 from deepsky.survey import Survey
 
@@ -37,6 +37,7 @@ AHEAD = 8  # chunks that wait for an earlier one
 PIECE = 4096  # objects that are turned into Python's own types at a time
 MOST = 256  # objects in a chunk from files
 CHILD_MEMORY = 4 << 30
+_PLACE = re.compile(r"\S+\.[A-Za-z]\w*(?:, HDU [^:]+)?(?:, keyword [^:]+)?: ")  # of another file: its noise, its mask
 _SIZES = {"": 1, "B": 1, "KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
 
 
@@ -294,16 +295,20 @@ def _common(rejected: list[Rejected], most: int) -> list[tuple[int, str, Rejecte
     """The commonest reasons: how often, which, and the first object that was set aside for it."""
     count, first = Counter[str](), dict[str, Rejected]()
     for r in rejected:
-        gist = _gist(r.reason)
+        gist = gist_of(r)
         count[gist] += 1
         first.setdefault(gist, r)
     return [(n, gist, first[gist]) for gist, n in count.most_common(most)]
 
 
-def _gist(reason: str) -> str:
+def gist_of(rejected: Rejected) -> str:
     """A reason without the name of its file, so that the same fault in many files is counted as one."""
-    head, _, rest = reason.partition("\n")
-    gist = head.rsplit(": ", 1)[-1]
+    head, _, rest = rejected.reason.partition("\n")
+    name = Path(rejected.file).name
+    at = head.find(name) if name else -1
+    end = head.find(": ", at + len(name)) if at >= 0 else -1
+    other = _PLACE.match(head)
+    gist = head[end + 2 :] if end >= 0 else head[other.end() :] if other else head
     found = next((line.strip() for line in rest.splitlines() if line.strip().startswith("found:")), "")
     return f"{gist} ({found})" if found and len(found) < 80 else gist
 
@@ -316,18 +321,18 @@ def _chunks(cell: Cell, nbytes: np.ndarray, limit: int, most: int) -> Iterator[n
 
 def _read_all(reading: Reading, items: pa.Table, pieces: list[np.ndarray], workers: int) -> Iterator[tuple[Chunk, ...]]:
     """The pieces in order; where one fails as a whole its objects are read one by one, so that the good ones live."""
-    jobs = (_job(items.take(rows)) for rows in pieces)
+    jobs = (_job(reading.source, items.take(rows)) for rows in pieces)
     call = partial(read_chunk, reading)
     answers = run_guarded(call, jobs, workers=workers, memory_bytes=CHILD_MEMORY, timeout_s=600, ahead=AHEAD)
     for number, answer in answers:
         if isinstance(answer, InputError):
-            yield tuple(_read_singly(call, items.take(pieces[number]), min(workers, 2)))
+            yield tuple(_read_singly(reading.source, call, items.take(pieces[number]), min(workers, 2)))
         else:
             yield (answer,)
 
 
-def _read_singly(call: Callable[..., Chunk], items: pa.Table, workers: int) -> Iterator[Chunk]:
-    singles = [_job(items.slice(i, 1)) for i in range(items.num_rows)]
+def _read_singly(source: Source, call: Callable[..., Chunk], items: pa.Table, workers: int) -> Iterator[Chunk]:
+    singles = [_job(source, items.slice(i, 1)) for i in range(items.num_rows)]
     answers = run_guarded(call, singles, workers=workers, memory_bytes=CHILD_MEMORY, timeout_s=120)
     for number, answer in answers:
         if isinstance(answer, InputError):
@@ -337,10 +342,9 @@ def _read_singly(call: Callable[..., Chunk], items: pa.Table, workers: int) -> I
             yield answer
 
 
-def _job(items: pa.Table) -> tuple[str, pa.Table]:
-    name = items["_file"][0].as_py() if "_file" in items.column_names else items["id"][0].as_py()
-    more = items.num_rows - 1
-    return (f"{name} and {more} more" if more else str(name)), items
+def _job(source: Source, items: pa.Table) -> tuple[str, pa.Table]:
+    name, more = source.places(items.slice(0, 1))[0], items.num_rows - 1
+    return (f"{name} and {more} more" if more else name), items
 
 
 def size_of(memory: str | int) -> int:

@@ -39,12 +39,14 @@ class Plan:
 
     Attributes
     ----------
+    name : of the array of images.
     images, ivar, sigma, variance, mask, psf : the arrays.
     last : whether the bands are the last axis.
     shape : (band, y, x), whatever the axes of the array.
     listing : columns of every object: id, ra, dec and the others.
     """
 
+    name: str
     images: Held
     last: bool
     shape: tuple[int, int, int]
@@ -148,7 +150,7 @@ def understand(
     masked = isinstance(main, InMemory) and np.ma.isMaskedArray(main.data)
     roles = {role: one for role, (_, one) in extra.items()}
     kind = _stored(main.dtype, notes)
-    return Plan(main, last, full, kind, chosen, listing, columns, tuple(notes), masked=masked, **roles)
+    return Plan(key, main, last, full, kind, chosen, listing, columns, tuple(notes), masked=masked, **roles)
 
 
 def _named(held: Mapping[str, Held], words: Sequence[str]) -> str | None:

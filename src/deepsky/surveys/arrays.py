@@ -164,6 +164,7 @@ def _image_source(
     kind = plan.dtype
     measured = plan.ivar is not None or plan.sigma is not None or plan.variance is not None
     fine = measured or plan.mask is not None or padded or sentinel is not None or plan.masked
+    fine = fine or kind.kind == "f"  # a NaN may stand in any of them, and all are not looked at before
     notes = list(plan.notes)
     flux_unit, quantity = _unit(plan, unit, where, notes)
     if not measured:
@@ -231,6 +232,10 @@ class _Arrays(Source):
     def items(self) -> pa.Table:
         """One row an object."""
         return self.listing
+
+    def places(self, items: pa.Table) -> list[str]:
+        """The array and the place in it, as Python counts."""
+        return [f"{self.path}, {self.plan.name}[{row}]" for row in items["_row"].to_pylist()]
 
     def read(self, items: pa.Table) -> Block:
         """Images of some rows, in the order (band, y, x)."""
