@@ -85,8 +85,11 @@ def ingest(
     InputError : the source cannot be understood, an option is unknown, labels do not fit, too many objects are bad, or
         the folder is in use.
     """
-    made = understand(source, reader=reader, catalogue=catalogue, **options)
     to = Path(to)
+    _check(workers, max_rejected, tile_bytes)
+    if not (to / "schema.json").exists():
+        store.check_new(to)  # before there is a lock in it
+    made = understand(source, reader=reader, catalogue=catalogue, **options)
     if (to / "schema.json").exists() and (to / store.PLAN).exists():  # killed while it tidied up
         store.clean(to)
         return Survey.load(to)
@@ -108,6 +111,17 @@ def ingest(
         folds = {"fold_column": KEPT} if KEPT in prepared.schema.columns else {}
     with lock_folder(to):
         return _ingest(prepared, to, table, workers, budget, max_rejected, tile_bytes, folds, quiet)
+
+
+def _check(workers: int | None, max_rejected: float, tile_bytes: int) -> None:
+    """Refuse numbers that no ingest can work with, before anything is looked at."""
+    if not 0 <= max_rejected <= 1:
+        raise InputError("a share of objects lies between 0 and 1", keyword="max_rejected", found=max_rejected,
+                         expected="0.05 for 5%")  # fmt: skip
+    if workers is not None and workers < 0:
+        raise InputError("not a number of processes", keyword="workers", found=workers, expected="0 or more")
+    if tile_bytes < 1:
+        raise InputError("not a size of tiles", keyword="tile_bytes", found=tile_bytes, expected="1 byte or more")
 
 
 def _ingest(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from deepsky.store.tile import Part, verify, write_tile
 from deepsky.store.tiling import TILE_BYTES, Cell, plan
-from deepsky.store.writer import PLAN, clean, finish, start, write
+from deepsky.store.writer import PLAN, check_new, clean, finish, start, write
 
-__all__ = ["PLAN", "TILE_BYTES", "Cell", "Part", "clean", "finish", "plan", "start", "verify", "write", "write_tile"]
+__all__ = ["PLAN", "TILE_BYTES", "Cell", "Part", "check_new", "clean", "finish", "plan", "start", "verify", "write",
+           "write_tile"]  # fmt: skip
