@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -181,6 +182,37 @@ def test_frames_without_coordinates_and_a_list_of_pixels(deepsky_, tmp_path):
     assert np.isnan(made.column("ra")).all() and sorted(made.column("x")) == pytest.approx(sorted(np.round(x, 2)))
     code, _, err = deepsky_("ingest", tmp_path / "*.fits", "--catalogue", "none.csv", "--to", "t")
     assert code == 1 and "none.csv" in err
+
+
+def test_mask_bits_and_planes_by_their_names(deepsky_, tmp_path):
+    from astropy.io import fits
+
+    rng = np.random.default_rng(0)
+    for i in range(4):
+        mask = fits.ImageHDU(np.repeat([[0], [1], [2], [4]] * 4, 16, axis=1).astype(np.int32), name="MASK")
+        mask.header.update({"MP_BAD": 0, "MP_CR": 1, "MP_EDGE": 2})
+        image = fits.ImageHDU(rng.normal(0, 1, (16, 16)).astype(np.float32), name="IMAGE")
+        (tmp_path / "masked").mkdir(exist_ok=True)
+        fits.HDUList([fits.PrimaryHDU(), image, mask]).writeto(tmp_path / "masked" / f"{i}.fits")
+        (tmp_path / "plain").mkdir(exist_ok=True)
+        second = fits.ImageHDU(np.full((16, 16), 4.0, np.float32))
+        fits.HDUList([fits.PrimaryHDU(image.data), second]).writeto(tmp_path / "plain" / f"{i}.fits")
+    ways = {("--mask-bits", "BAD"): 1, ("--set", "mask_bits=BAD"): 1, ("--mask-bits", "BAD,CR"): 2,
+            ("--mask-bits", "4"): 1, ("--set", "mask_bits=1,2"): 2}  # fmt: skip
+    for number, (words_, masked) in enumerate(ways.items()):
+        good(deepsky_("ingest", "masked", "--to", f"s{number}", "--workers", 0, *words_))
+        assert Survey.load(f"s{number}").column("unmeasured") == pytest.approx(masked / 4)
+    code, _, err = deepsky_("ingest", "masked", "--to", "t", "--mask-bits", "NOPE")
+    assert code == 1 and "known: BAD, CR, EDGE" in err and not Path("t").exists()
+
+    code, _, err = deepsky_("ingest", "plain", "--to", "t", "--workers", 0)
+    given = re.search(r'--set "(.*?)"', err)[1]
+    assert given == "planes={'0':'flux','1':'ivar'}"
+    for planes in (given, "planes={0:'flux',1:'ivar'}"):
+        shutil.rmtree("t", ignore_errors=True)
+        good(deepsky_("ingest", "plain", "--to", "t", "--workers", 0, "--set", planes))
+        image = Survey.load("t").gather(slice(None)).observations["image"]
+        assert np.allclose(image.ivar.numpy(), 4.0)
 
 
 @pytest.mark.slow

@@ -231,6 +231,15 @@ def test_fluxes_are_brought_to_order_one(tmp_path: Path) -> None:
     assert torch.allclose(part.ivar, torch.tensor(1 / 9.0))
 
 
+@pytest.mark.parametrize(
+    ("option", "value"), [("max_rejected", 5), ("max_rejected", -0.1), ("workers", -1), ("tile_bytes", 0)]
+)
+def test_numbers_that_cannot_be_are_refused_before_any_work(tmp_path: Path, option: str, value: float) -> None:
+    with pytest.raises(InputError) as error:
+        ingest(tmp_path / "no-such-source", tmp_path / "s", quiet=True, **{option: value})  # type: ignore[arg-type]
+    assert error.value.keyword == option and not (tmp_path / "s").exists()
+
+
 def test_a_folder_in_use(tmp_path: Path) -> None:
     ingest(made(n=5), tmp_path / "s", workers=0, quiet=True)
     with pytest.raises(InputError, match="there is a survey here already"):
@@ -239,6 +248,11 @@ def test_a_folder_in_use(tmp_path: Path) -> None:
     (tmp_path / "t" / "notes.txt").write_text("mine")
     with pytest.raises(InputError, match="not empty"):
         ingest(made(n=5), tmp_path / "t", workers=0, quiet=True)
+    for place in ("t/notes.txt", "t/notes.txt/s"):
+        with pytest.raises(InputError, match="a file stands where") as error:
+            ingest(made(n=5), tmp_path / place, workers=0, quiet=True)
+        assert str(error.value.file) == str(tmp_path / "t" / "notes.txt")
+    assert [p.name for p in (tmp_path / "t").iterdir()] == ["notes.txt"]  # and no lock beside it
     with pytest.raises(InputError, match="too many"):
         ingest(made(n=50, faults=tuple((i, "empty") for i in range(9))), tmp_path / "u", workers=0, quiet=True)
     with pytest.raises(InputError, match="unfinished survey of another call"):

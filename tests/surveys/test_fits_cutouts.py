@@ -136,8 +136,12 @@ def test_hsc_mask_bits_by_name(tmp_path):
     chosen = fits_cutouts.open(tmp_path, mask_bits=["detected"])
     seen = read(chosen)[1].arrays["image.ivar"][0, 0] > 0
     assert not seen[0].any() and seen[2].all()
-    unknown = fits_cutouts.open(tmp_path, mask_bits=["NOPE"])
-    assert "known: BAD, CR, DETECTED, SAT" in unknown.read(unknown.items()).rejected[0].reason
+    seen = read(fits_cutouts.open(tmp_path, mask_bits=["8"]))[1].arrays["image.ivar"][0, 0] > 0
+    assert seen[0].all() and not seen[2].any()
+    with pytest.raises(InputError, match="known: BAD, CR, DETECTED, SAT"):
+        fits_cutouts.open(tmp_path, mask_bits=["NOPE"])
+    write(tmp_path / "none" / "a.fits", flux)
+    assert any("no mask was found" in n for n in fits_cutouts.open(tmp_path / "none", mask_bits=[1]).schema.notes)
 
 
 def test_des_extensions(tmp_path):

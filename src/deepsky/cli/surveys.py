@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from deepsky.cli.options import ANY, Extra, IdColumn, Labels, Set, To, app, examples, more, names, open_survey
+from deepsky.cli.options import ANY, Extra, IdColumn, Labels, Set, To, app, examples, more, open_survey
 
 Catalogue = Annotated[Path | None, typer.Option(help="source table, for full frames")]
-
-
-def _named(options: dict[str, Any]) -> dict[str, Any]:
-    """Bands told as g,r,i are three names."""
-    bands = options.get("bands")
-    return {**options, "bands": names(bands)} if isinstance(bands, str) else options
 
 
 @app.command(epilog=examples("look cutouts/ --labels labels.csv", "look galaxy.fits --set bands=g,r,i"))
@@ -30,7 +24,7 @@ def look(
     """Say in seconds what was understood of PATH. Draws a contact sheet, and ingests nothing."""
     from deepsky.look import look as run
 
-    options = _named(more(sets, run, ANY))
+    options = more(sets, run, ANY)
     if catalogue is not None:
         options["catalogue"] = catalogue
     typer.echo(run(path, labels=labels, id_column=id_column, to=to, **options))
@@ -70,6 +64,9 @@ def ingest(
     unit: Annotated[str | None, typer.Option(help="unit of the flux, where the files do not say")] = None,
     pixel_scale: Annotated[float | None, typer.Option(help="arcsec, where the files do not say")] = None,
     bands: Annotated[str | None, typer.Option(help="names of the bands, in order: g,r,i")] = None,
+    mask_bits: Annotated[
+        str | None, typer.Option(help="mask bits that mean not measured, by name or value: BAD,SAT")
+    ] = None,
     id_column: IdColumn = None,
     extra_labels: Extra = "refuse",
     like: Annotated[
@@ -90,10 +87,11 @@ def ingest(
         "pixel_scale": pixel_scale,
         "like": like,
         "id_column": id_column,
-        "bands": names(bands) or None,
+        "bands": bands,
+        "mask_bits": mask_bits,
     }
     options = {"workers": workers, "extra_labels": extra_labels, "max_rejected": max_rejected, "simulated": simulated}
-    options |= {k: v for k, v in given.items() if v is not None} | _named(more(sets, run, ANY))
+    options |= {k: v for k, v in given.items() if v is not None} | more(sets, run, ANY)
     typer.echo(summary(run(source, to, labels=labels, **options)))
 
 

@@ -17,6 +17,7 @@ from deepsky import registry
 from deepsky.errors import InputError
 from deepsky.gate import check_fits, sniff
 from deepsky.gate.source import fix_for
+from deepsky.ingestion.options import settled
 from deepsky.source import Source
 from deepsky.tables import is_path
 
@@ -28,7 +29,7 @@ def understand(source: Any, *, reader: str | None = None, catalogue: Any = None,
 
     Raises
     ------
-    InputError : nothing is there, no reader knows it, or an option is not one of the reader's.
+    InputError : nothing is there, no reader knows it, an option is not one of the reader's, or has no such value.
     """
     if isinstance(source, Source):
         if options:
@@ -42,7 +43,7 @@ def understand(source: Any, *, reader: str | None = None, catalogue: Any = None,
     for option in options:
         if option not in known:
             raise InputError(f"the reader {name!r} has no such option", file=_words(source), found=option, known=known)
-    made = module.open(source, **options)
+    made = module.open(source, **settled(module.open, options, _words(source)))
     if not isinstance(made, Source):
         raise InputError(f"the reader {name!r} did not return a Source", found=type(made).__name__)
     return made

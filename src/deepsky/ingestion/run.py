@@ -86,8 +86,11 @@ def ingest(
     InputError : the source cannot be understood, an option is unknown, labels do not fit, too many objects are bad, or
         the folder is in use.
     """
-    made = understand(source, reader=reader, catalogue=catalogue, **options)
     to = Path(to)
+    _check(workers, max_rejected, tile_bytes)
+    if not (to / "schema.json").exists():
+        store.check_new(to)  # before there is a lock in it
+    made = understand(source, reader=reader, catalogue=catalogue, **options)
     if (to / "schema.json").exists() and (to / store.PLAN).exists():  # killed while it tidied up
         store.clean(to)
         return Survey.load(to)
@@ -139,6 +142,17 @@ def _kept(prepared: Prepared) -> tuple[dict[str, Any], list[str]]:
         return {"fold_column": KEPT}, []
     shown = ", ".join(str(w) for w in words[:3]) + ", ..." * (len(words) > 3)
     return {}, [f"the column {item!r} holds no folds ({shown}): it is kept as {KEPT!r}, and folds are made anew"]
+
+
+def _check(workers: int | None, max_rejected: float, tile_bytes: int) -> None:
+    """Refuse numbers that no ingest can work with, before anything is looked at."""
+    if not 0 <= max_rejected <= 1:
+        raise InputError("a share of objects lies between 0 and 1", keyword="max_rejected", found=max_rejected,
+                         expected="0.05 for 5%")  # fmt: skip
+    if workers is not None and workers < 0:
+        raise InputError("not a number of processes", keyword="workers", found=workers, expected="0 or more")
+    if tile_bytes < 1:
+        raise InputError("not a size of tiles", keyword="tile_bytes", found=tile_bytes, expected="1 byte or more")
 
 
 def _ingest(

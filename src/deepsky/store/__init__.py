@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from deepsky.store.tile import Part, verify, write_tile
 from deepsky.store.tiling import TILE_BYTES, Cell, plan
-from deepsky.store.writer import PLAN, clean, fingerprint, finish, start, write
+from deepsky.store.writer import PLAN, check_new, clean, fingerprint, finish, start, write
 
 __all__ = [
     "PLAN",
     "TILE_BYTES",
     "Cell",
     "Part",
+    "check_new",
     "clean",
     "fingerprint",
     "finish",

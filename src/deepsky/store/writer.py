@@ -32,6 +32,22 @@ from deepsky.survey import Survey, Tile
 PLAN = "plan.json"
 
 
+def check_new(to: str | Path) -> None:
+    """Make sure that a folder can be made, or is an empty one or that of an unfinished survey; nothing is written.
+
+    Raises
+    ------
+    InputError : there is a file, or a folder that holds something else.
+    """
+    to = Path(to)
+    there = next(p for p in (to, *to.absolute().parents) if p.exists())
+    if not there.is_dir():
+        raise InputError("a file stands where a folder is to be", file=there, expected="a new folder",
+                         fix="name another folder")  # fmt: skip
+    if to.exists() and not (to / PLAN).exists() and any(p.name != LOCK for p in to.iterdir()):
+        raise InputError("this folder is not empty", file=to, expected="a new folder", fix="name another folder")
+
+
 def start(to: str | Path, call: Mapping[str, Any]) -> Path:
     """Prepare the folder of a new survey, or go on with one that was begun by the same call.
 
@@ -47,8 +63,8 @@ def start(to: str | Path, call: Mapping[str, Any]) -> Path:
         if read_json(begun) != json.loads(json.dumps(call)):
             raise InputError("an unfinished survey of another call lies here", file=to,
                              fix=f"run the same command as before, or delete the folder: rm -r {to}")  # fmt: skip
-    elif to.exists() and any(p.name != LOCK for p in to.iterdir()):
-        raise InputError("this folder is not empty", file=to, expected="a new folder", fix="name another folder")
+    else:
+        check_new(to)
     (to / "tiles").mkdir(parents=True, exist_ok=True)
     if not begun.exists():
         write_json(begun, dict(call))

@@ -184,6 +184,24 @@ def _made_up(band: str) -> bool:
     return re.fullmatch(r"band\d+", band) is not None
 
 
+def check_bits(masks: Sequence[Found], chosen: Sequence[str | int] | None) -> tuple[str, ...]:
+    """What to say of the mask bits that were chosen: before anything is read.
+
+    Raises
+    ------
+    InputError : a name that none of the masks knows.
+    """
+    problems = []
+    for mask in masks:
+        try:
+            bad_bits(mask.plane.header, chosen, mask.path)
+        except InputError as error:
+            problems.append(error)
+    if masks and len(problems) == len(masks):
+        raise problems[0]
+    return ("mask_bits change nothing: no mask was found",) if chosen and not masks else ()
+
+
 Cache = dict[tuple[Path, int], np.ndarray]
 
 

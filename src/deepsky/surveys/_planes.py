@@ -97,13 +97,26 @@ def planes(
     return tuple(out)
 
 
+def named_planes(planes: Mapping[str, str] | None, file: object) -> dict[str, str] | None:
+    """The option `planes` with the names of HDUs in capitals; None where it says nothing.
+
+    Raises
+    ------
+    InputError : a role that there is not.
+    """
+    for role in (planes or {}).values():
+        if role.lower() not in (*ROLES, "other"):
+            raise InputError("planes names what an HDU holds", file=file, keyword="planes", found=role,
+                             known=("flux", "ivar", "variance", "sigma", "weight", "mask", "psf", "other"))  # fmt: skip
+    return {k.upper(): v for k, v in planes.items()} if planes else None
+
+
 def _role(hdu: FitsHdu, primary: Header, file_role: Role, named: Mapping[str, str] | None) -> Role:
     """What an HDU holds; "" where its name does not say."""
     if named is not None:
         for key in (hdu.name, str(hdu.index), hdu.name.lower()):
             if key in named:
-                value = named[key].lower()
-                return ROLES.get(value, "other")
+                return ROLES.get(named[key].lower(), "other")
         return "other"
     if file_role not in ("", "flux"):  # the file is a mask whatever its HDU is called
         return file_role
@@ -173,10 +186,12 @@ def _tell_apart(found: Sequence[Plane], layout: FitsLayout) -> None:
             key = (plane.role, plane.band, plane.index if plane.role == "psf" else None)
             if key in seen and seen[key] != plane.hdu:
                 names = ", ".join(f"{h.index} {h.name or '(no name)'} {h.shape}" for h in layout.images())
+                one, other = seen[key], plane.hdu
                 raise InputError(
                     f"several images of one kind ({plane.role}{' ' + plane.band if plane.band else ''}) in one file",
                     file=layout.file, hdu=plane.hdu, keyword="EXTNAME", found=names, expected="one a band",
-                    fix="say which: planes={'1': 'flux', '2': 'ivar'}, or objects='hdu' if each is an object",
+                    fix=f"say which: planes={{'{one}': 'flux', '{other}': 'ivar'}}, or objects='hdu' if each is an "
+                    f"object (--set \"planes={{'{one}':'flux','{other}':'ivar'}}\", --set objects=hdu)",
                 )  # fmt: skip
             seen.setdefault(key, plane.hdu)
 
@@ -262,8 +277,8 @@ def bad_bits(header: Header, chosen: Sequence[str | int] | None, file: object = 
         return sum(1 << known[n] for n in UNMEASURED if n in known) if known else None
     value = 0
     for item in chosen:
-        if isinstance(item, int):
-            value |= item
+        if isinstance(item, int) or item.isdecimal():
+            value |= int(item)
         elif item.upper() in known:
             value |= 1 << known[item.upper()]
         else:

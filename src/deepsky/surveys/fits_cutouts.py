@@ -23,10 +23,10 @@ from deepsky.source import Block, Rejected
 from deepsky.surveys import _scan
 from deepsky.surveys._listing import FRACTIONS, Objects, columns_of, folder_notes, guess_note, kind, listed, rows
 from deepsky.surveys._names import Slot, group, missing_notes
-from deepsky.surveys._object import Object, Rules, measure, understand
+from deepsky.surveys._object import Object, Rules, check_bits, measure, understand
 from deepsky.surveys._plan import Plan, decide
+from deepsky.surveys._planes import named_planes, squeezed
 from deepsky.surveys._planes import planes as planes_of
-from deepsky.surveys._planes import squeezed
 from deepsky.surveys._scanned import ALL, Scanned, block, sample_rows
 from deepsky.surveys._sky import Position, angle_unit, pixel_scale, position, same_scale
 
@@ -74,8 +74,8 @@ def open(
     pattern : how files make objects, e.g. ``{id}_{band}.fits`` or ``{id}{plane}.fits``; by default found.
     objects : one object a "file", an "hdu" or a "plane" of a cube.
     planes : EXTNAME or number of an HDU -> flux, ivar, variance, sigma, weight, mask or psf, in place of the rules.
-    mask_bits : names (MP_ keywords) or values of the mask bits that mean "not measured"; by default those that HSC and
-        LSST name so, else any bit.
+    mask_bits : names (MP_ keywords) or values of the mask bits that mean "not measured", several with commas; by
+        default those that HSC and LSST name so, else any bit.
     sentinel : values that mean "not measured", such as the lens challenge's 100.
     saturation : level in stored units, in place of the keyword SATURATE; saturated pixels have ivar 0.
     pixel_scale : [arcsec], in place of what the coordinates say.
@@ -92,7 +92,7 @@ def open(
     files = _scan.find(path, "fits")
     groups = group(files.names, pattern=pattern, bands=bands)
     rules = Rules(
-        named={k.upper(): v for k, v in planes.items()} if planes else None, bands=tuple(bands) if bands else None,
+        named=named_planes(planes, files.root), bands=tuple(bands) if bands else None,
         mask_bits=tuple(mask_bits) if mask_bits is not None else None,
         sentinel=tuple(sentinel) if isinstance(sentinel, Sequence) else (float(sentinel),),
         saturation=saturation, zero_point=zero_point, unit=unit, pixel_scale=pixel_scale,
@@ -104,6 +104,7 @@ def open(
     if not known:
         raise next(e for e in look if isinstance(e, InputError))
     plan, notes = decide(known, rules, files.root, size)
+    notes += check_bits([f for o in known for (role, _), f in o.more.items() if role == "mask"], rules.mask_bits)
     first = known[0].first
     columns, listing = columns_of(listing, groups, plan, class_folders)
     guess = guess_note(groups, pattern)
@@ -173,6 +174,7 @@ class FitsCutouts(Scanned):
                         keyword="CD1_1",
                         found=f"{scale:.4g} arcsec",
                         expected=f"{self.plan.image.pixel_scale:.4g} arcsec",
+                        fix="ingest it as a survey of its own; pixel_scale=... if its coordinates are wrong",
                     )
             except InputError as error:
                 rejected.append(Rejected(key, str(error), str(path.relative_to(self.root))))

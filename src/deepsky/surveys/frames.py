@@ -25,9 +25,9 @@ from deepsky.surveys._cut import Cut, corners, cut, distinct, groups_of, joined
 from deepsky.surveys._filters import svo
 from deepsky.surveys._frames import Falls, Frame, assign, collect, on_grid, one_scale
 from deepsky.surveys._names import group, rank
-from deepsky.surveys._object import Rules
+from deepsky.surveys._object import Rules, check_bits
 from deepsky.surveys._plan import coadded
-from deepsky.surveys._planes import squeezed, stored
+from deepsky.surveys._planes import named_planes, squeezed, stored
 from deepsky.surveys._resample import onto
 from deepsky.surveys._scanned import Scanned, as_size
 from deepsky.surveys._sources import Wanted, scalars_of, sources_of
@@ -108,7 +108,7 @@ def open(
         )
     files = _scan.find(path, "fits")
     rules = Rules(
-        named={k.upper(): v for k, v in planes.items()} if planes else None, bands=tuple(bands) if bands else None,
+        named=named_planes(planes, files.root), bands=tuple(bands) if bands else None,
         mask_bits=tuple(mask_bits) if mask_bits is not None else None,
         sentinel=tuple(sentinel) if isinstance(sentinel, Sequence) else (float(sentinel),),
         saturation=saturation, zero_point=zero_point, unit=unit, pixel_scale=pixel_scale,
@@ -116,6 +116,7 @@ def open(
     frames, notes = collect(files.root, group(files.names, pattern=pattern, bands=bands), rules)
     order = _bands(frames, bands, files.root)
     frames = [f for f in frames if f.band in order]
+    notes += check_bits([f.more["mask"] for f in frames if "mask" in f.more], rules.mask_bits)
     image, more = _image(frames, order, as_size(size) or (64, 64), resample, files.root)
     table = as_table(read(catalogue) if is_path(catalogue) else catalogue)
     where = str(catalogue) if is_path(catalogue) else "catalogue"
