@@ -89,7 +89,7 @@ class Report:
             for who, figures in q.clean.items():
                 n = next(iter(figures.values())).n
                 words = ", ".join(f"{k} {e}" for k, e in figures.items() if k in judging.headline(q.answers[who]))
-                lines.append(f"{who} without shared groups ({n:,} objects): {words}")
+                lines.append(f"{who} without what was seen or shares a group ({n:,} objects): {words}")
             lines += [f"{q.name}, {name}: {check}" for name, check in q.checks.items() if check.mark]
         named = [f"{who}: {name}" for who, name in self.names.items() if name not in ("", who)]
         lines += ["", *named, *(f"{name}: {check}" for name, check in self.checks.items())]
@@ -288,6 +288,7 @@ def _judge(
     first = next(iter(everybody))
     whose = {"constant": ""}
     questions, judged = {}, np.zeros(len(survey), bool)
+    seen = caveats.seen_by(models.values(), survey)
     for name, question in known.items():
         good = question.has & np.all([p >= 0 for p in places.values()], axis=0)
         for who, c in everybody.items():
@@ -303,7 +304,7 @@ def _judge(
         standing, whose["constant"] = judging.standing(next(iter(answers.values())), task, everybody, survey)
         if standing is not None:
             answers["constant"] = standing
-        made = judging.judge(name, answers, survey, rows, columns, replicates)
+        made = judging.judge(name, answers, survey, rows, columns, replicates, seen)
         prior, assumed = judging.priors(task, next(iter(everybody.values())))
         of = caveats.of_answers(made.answers[made.first], question, prior, assumed)
         questions[name] = replace(made, checks=of)
