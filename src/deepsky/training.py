@@ -202,6 +202,7 @@ def repeat(
     if plan.literal(same.config()) != plan.literal(noted.task):
         raise InputError("the labels are not those of that run", file=whole.path, keyword=", ".join(task.targets),
                          fix="give the same labels as then")  # fmt: skip
+    plan.check_data(noted.data, plan.data(resolve.labelled(resolve.folds(whole), same), same), file)
     if arguments["network"] == "object":
         if network is None:
             raise InputError("that run trained a network of its user's", found=noted.network["settings"].get("type"),
