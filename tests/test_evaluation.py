@@ -266,9 +266,8 @@ def test_objects_that_were_trained_on_are_found_in_another_survey(
     assert f"ours without what was seen or shares a group ({rest:,} objects)" in str(report)
     note = predict(model, other, quiet=True).provenance["unchecked"][-1]
     assert f"{sum(counts.values()):,} of 360 objects" in note
-    far = store.write(
-        [elsewhere(here.gather(np.arange(len(here))), dec=old.dec * 0 - 40)], tmp_path / "far", name="far"
-    )
+    south = torch.full((len(old),), -40.0, dtype=torch.float64)
+    far = store.write([elsewhere(here.gather(np.arange(len(here))), dec=south)], tmp_path / "far", name="far")
     if told_by == "id":  # another object of the same name
         assert evaluate(model, far, replicates=5).checks["trained on"].mark == ""
     seen = here.fold("train").id
@@ -288,6 +287,21 @@ def test_what_was_trained_on_is_known_after_a_new_split(trained: tuple[Model, Su
     assert check.mark == "strong" and check.numbers["objects"]["train"] == 50
     assert evaluate(model, again.fold("train").select(np.isin(again.fold("train").id, here.id[old]), "x"),
                     replicates=5).checks["trained on"].mark == ""  # fmt: skip
+
+
+def test_both_models_of_a_comparison_are_looked_at(trained: tuple[Model, Survey]) -> None:
+    model, here = trained
+    fold = here.column("fold").copy()
+    fold[fold == "test"], fold[fold == "train"] = "later", "test"
+    fold[fold == "later"] = "train"
+    other = here.with_columns({"fold": fold}, {})
+    second = train(SHAPE, other, network="mlp", steps=12, seed=1, precision="float32", baseline=None, quiet=True)
+    report = compare(model, second, here.fold("test"), replicates=5)
+    assert report.checks["trained on (first)"].mark == "" and report.checks["trained on (second)"].mark == "strong"
+    assert report.checks["openings of the test fold (first)"].numbers["count"] >= 1
+    assert {f"looks like the training sample ({w})" for w in ("first", "second")} <= set(report.checks)
+    assert "independent groups" in report.checks and "trained on (second): " in str(report)
+    assert compare(second, model, here.fold("test"), replicates=5).checks["trained on (first)"].mark == "strong"
 
 
 def test_learning_curve_is_nested_and_grows(trained: tuple[Model, Survey], tmp_path: Path) -> None:

@@ -317,10 +317,10 @@ def _judge(
             found=f"{len(next(iter(everybody.values())))} answers, {int(has.sum())} truths",
             fix="evaluate on the survey that was predicted, with its labels",
         )
-    checks = {
-        "judged": _counted(known, places, judged, survey),
-        **caveats.checks(models.get(first), survey, everybody[first], rows, places[first][rows]),
-    }
+    checks = {"judged": _counted(known, places, judged, survey)}
+    for who in everybody if "first" in everybody else [first]:  # of two models that are compared, of both
+        told = caveats.checks(models.get(who), survey, everybody[who], rows, places[who][rows])
+        checks |= {n if who == "ours" or n in caveats.OF_SURVEY else f"{n} ({who})": c for n, c in told.items()}
     return Report("", questions, survey, rows, {**names, **whose}, checks)
 
 

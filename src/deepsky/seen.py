@@ -63,8 +63,10 @@ class Seen:
             theirs = np.zeros((len(key), 3))
             theirs[placed] = unit_vectors(ra[here][placed], dec[here][placed])
             if len(among) and placed.any():
-                far, at = tree.query(theirs[placed], distance_upper_bound=chord(NEAR) * (1 + 1e-9))
-                code[np.flatnonzero(placed)[np.isfinite(far)]] = among[at[np.isfinite(far)]]
+                limit = chord(NEAR) * (1 + 1e-9)
+                far, nearest = map(np.asarray, tree.query(theirs[placed], distance_upper_bound=limit))
+                near = np.isfinite(far)
+                code[np.flatnonzero(placed)[near]] = among[nearest[near]]
             at = np.minimum(np.searchsorted(self.key, key), len(self.key) - 1)
             same = (self.key[at] == key) & (code < 0)
             elsewhere = placed & known[at] & (np.linalg.norm(theirs - mine[at], axis=1) > chord(APART))

@@ -20,6 +20,7 @@ from deepsky.model import Model
 from deepsky.seen import FOLDS
 from deepsky.survey import Survey
 
+OF_SURVEY = ("independent groups",)  # the only check that says nothing of whose answers are judged
 LOOKED_AT = 1000  # objects of each side that the two-sample test looks at
 FEW = 100
 
