@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import torch
 
 import deepsky
+from deepsky.card import NO_DOMAIN
 from deepsky.catalogue import BASE, Catalogue, Meta, described
 from deepsky.contract import reordered
 from deepsky.errors import Incomplete, InputError
@@ -109,6 +110,8 @@ def _file(folder: Path, tile: Tile) -> Path:
 def _notes(model: Model, survey: Survey) -> list[str]:
     """What a user of the catalogue must know, in words."""
     found = list(model.contract.doubts(survey))
+    if model.domain is None:
+        found.append(f"in_domain: empty, no object is marked as unlike those of training; {NO_DOMAIN}")
     used = 0 if model.seen is None else int((model.seen.codes(survey) >= 0).sum())
     if used:
         found.append(f"{used:,} of {len(survey):,} objects are among those that the model was trained, stopped or "
