@@ -48,9 +48,9 @@ def made(path: Path, name: str, **changes) -> Survey:
 
 def test_what_a_model_was_trained_on_fits(model, survey):
     assert model.contract.check(survey) is None
-    assert predict(model, survey.fold("test"), quiet=True).provenance["unchecked"] == [
-        "filters of g, r: compared by name only"
-    ]
+    words = model.contract.doubts(survey.fold("test"))
+    assert words == ("filters of g, r: compared by name only",)
+    assert predict(model, survey.fold("test"), quiet=True).provenance["unchecked"][:1] == list(words)
 
 
 # -- bands --------------------------------------------------------------------------------------------------------
@@ -226,6 +226,30 @@ def test_noise_that_is_not_known_is_a_doubt_and_no_error(model, survey):
     here = schema_of(survey, noise="unknown")
     assert model.contract.check(here) is None
     assert any(d.startswith("noise") for d in model.contract.doubts(here))
+
+
+def test_another_depth_or_seeing_than_in_training_is_a_doubt(tmp_path):
+    def survey(name: str, noise: float = 1.0, width: float = 1.0, n: int = 200) -> Survey:
+        sample = made_up.blobs(n, size=12)
+        image = sample.observations["image"]
+        seeing = np.linspace(2.5, 3.5, n) * width
+        psf = np.stack([profile(21, 0.0, lambda r, f=f: np.exp(-4 * np.log(2) * (r / f) ** 2)) for f in seeing])
+        both = torch.from_numpy(psf).float()[:, None].expand(-1, 2, -1, -1)
+        factor = torch.tensor([1.0, noise])[:, None, None]  # of r alone
+        image = replace(image, flux=image.flux * factor, ivar=image.ivar / factor**2, psf=both)
+        return store.write([replace(sample, observations={"image": image})], tmp_path / name, name=name)
+
+    here = survey("here")
+    contract = Contract.of(here, "image", here.gather(slice(None)), "float32")
+
+    def told(other: Survey) -> list[str]:
+        return [d.partition(":")[0] for d in contract.doubts(other)[1:]]  # the first is of the filters' names
+
+    assert told(here) == told(here.select(np.arange(60, 140), "some")) == told(survey("alike", noise=1.02)) == []
+    assert told(survey("bright", noise=100.0)) == told(survey("deep", noise=0.1)) == ["sky noise of r"]
+    assert told(survey("blurred", width=1.6)) == ["PSF FWHM of g", "PSF FWHM of r"]
+    assert "50 nJy here (median), 0.5 to 0.5 nJy in training" in contract.doubts(survey("again", noise=100.0))[1]
+    assert told(here.select(np.zeros(0, np.int64), "none")) == []
 
 
 def test_rows_are_held_against_names_and_units():

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from tests import made_up
 from tests.report import answered
 
@@ -16,9 +17,12 @@ from deepsky import store
 from deepsky.catalogue import Catalogue
 from deepsky.errors import InputError
 from deepsky.evaluation import Report, compare, evaluate
+from deepsky.inference import predict
+from deepsky.io import blake_key
 from deepsky.judging import PREVALENCES, Check
 from deepsky.learning import learning_curve, parts
 from deepsky.model import Model, load
+from deepsky.sample import Sample
 from deepsky.schema import Column
 from deepsky.survey import Survey
 from deepsky.tasks.classify import Classify
@@ -204,7 +208,7 @@ def test_both_scores_where_a_split_shares_groups(tmp_path: Path) -> None:
     assert q.clean["ours"]["accuracy"].n == len(test) - 20
     assert q.clean["ours"]["accuracy"].value < q.figures["ours"]["accuracy"].value
     assert report.checks["shared between folds"].mark == "warn"
-    assert "without shared groups" in str(report)
+    assert "without what was seen or shares a group" in str(report)
 
 
 def test_compare_two_catalogues(survey: Survey) -> None:
@@ -264,6 +268,72 @@ def test_judging_the_training_fold_is_called_flattering(trained: tuple[Model, Su
     seen = evaluate(model, here.fold("train"), replicates=5).checks
     assert seen["trained on"].mark == "strong" and "openings of the test fold" not in seen
     assert evaluate(model, here.fold("valid"), replicates=5).checks["trained on"].mark == "warn"
+
+
+def elsewhere(sample: Sample, **changes: object) -> Sample:
+    ids = changes.pop("ids", sample.id)
+    key = torch.from_numpy(np.array([blake_key(i) for i in ids], np.uint64).view(np.int64))  # type: ignore[attr-defined]
+    return replace(sample, id=ids, key=key, **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("told_by", ["id", "place"])
+def test_objects_that_were_trained_on_are_found_in_another_survey(
+    trained: tuple[Model, Survey], told_by: str, tmp_path: Path
+) -> None:
+    model, here = trained
+    old = here.gather(np.arange(len(here)))
+    new = made_up.blobs(60, size=16, seed=9, first=9000)
+    nowhere = torch.full((len(old),), torch.nan, dtype=torch.float64)
+    ids = tuple(f"other-{i}" for i in range(len(old)))
+    old = elsewhere(old, ids=ids, ra=old.ra + 1e-4) if told_by == "place" else elsewhere(old, ra=nowhere, dec=nowhere)
+    other = store.write([old, new], tmp_path / "other", name="other")
+    report = evaluate(model, other, replicates=5)
+    counts = {n: len(here.fold(n)) for n in ("train", "valid", "calib")}
+    check = report.checks["trained on"]
+    assert (
+        check.mark == "strong" and check.numbers["objects"] == counts and f"{counts['train']:,} of 360" in str(report)
+    )
+    rest = len(here.fold("test")) + len(new)
+    assert report.questions["shape"].clean["ours"]["accuracy"].n == rest
+    assert f"ours without what was seen or shares a group ({rest:,} objects)" in str(report)
+    note = predict(model, other, quiet=True).provenance["unchecked"][-1]
+    assert f"{sum(counts.values()):,} of 360 objects" in note
+    south = torch.full((len(old),), -40.0, dtype=torch.float64)
+    far = store.write([elsewhere(here.gather(np.arange(len(here))), dec=south)], tmp_path / "far", name="far")
+    if told_by == "id":  # another object of the same name
+        assert evaluate(model, far, replicates=5).checks["trained on"].mark == ""
+    seen = here.fold("train").id
+    only = here.select(np.isin(here.id, seen), "x").gather(np.arange(len(seen)))
+    report = evaluate(model, store.write([only], tmp_path / "only", name="only"), replicates=5)
+    assert "no other object to judge by" in report.checks["trained on"].words and not report.questions["shape"].clean
+    assert "are among the judged ones" in report.checks["looks like the training sample"].words
+
+
+def test_what_was_trained_on_is_known_after_a_new_split(trained: tuple[Model, Survey]) -> None:
+    model, here = trained
+    fold = here.column("fold").copy()
+    old, new = (fold == "test").nonzero()[0], (fold == "train").nonzero()[0][:50]
+    fold[old], fold[new] = "train", "test"
+    again = here.with_columns({"fold": fold}, {})
+    check = evaluate(model, again.fold("test"), replicates=5).checks["trained on"]
+    assert check.mark == "strong" and check.numbers["objects"]["train"] == 50
+    assert evaluate(model, again.fold("train").select(np.isin(again.fold("train").id, here.id[old]), "x"),
+                    replicates=5).checks["trained on"].mark == ""  # fmt: skip
+
+
+def test_both_models_of_a_comparison_are_looked_at(trained: tuple[Model, Survey]) -> None:
+    model, here = trained
+    fold = here.column("fold").copy()
+    fold[fold == "test"], fold[fold == "train"] = "later", "test"
+    fold[fold == "later"] = "train"
+    other = here.with_columns({"fold": fold}, {})
+    second = train(SHAPE, other, network="mlp", steps=12, seed=1, precision="float32", baseline=None, quiet=True)
+    report = compare(model, second, here.fold("test"), replicates=5)
+    assert report.checks["trained on (first)"].mark == "" and report.checks["trained on (second)"].mark == "strong"
+    assert report.checks["openings of the test fold (first)"].numbers["count"] >= 1
+    assert {f"looks like the training sample ({w})" for w in ("first", "second")} <= set(report.checks)
+    assert "independent groups" in report.checks and "trained on (second): " in str(report)
+    assert compare(second, model, here.fold("test"), replicates=5).checks["trained on (first)"].mark == "strong"
 
 
 def test_learning_curve_is_nested_and_grows(trained: tuple[Model, Survey], tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from torch import nn
 import deepsky as ds
 from deepsky import baselines, registry, store, tasks
 from deepsky.augment import dihedral
+from deepsky.card import card
 from deepsky.errors import InputError
 from deepsky.inference import predict
 from deepsky.io import sha256, write_json
@@ -141,7 +142,7 @@ def test_arrays_that_share_memory_are_saved_and_come_back(survey, tmp_path):
 
 # -- what is refused --------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("name", ["weights.safetensors", "model.json", "calibration.safetensors", "CARD.md",
-                                  "baseline/checksums.json"])  # fmt: skip
+                                  "seen.safetensors", "baseline/checksums.json"])  # fmt: skip
 def test_an_altered_or_missing_file_is_refused_by_name(saved, name):
     file = saved.path / name
     data = bytearray(file.read_bytes())
@@ -334,6 +335,19 @@ def test_the_card_says_what_the_model_is_and_is_not_for(saved):
     words = (saved.path / "CARD.md").read_text()
     for part in (saved.hash, "a simulation", "g, r", '24 x 24 pixels, 0.2" a pixel', "is not for", "- long: 0."):
         assert part in words, part
+
+
+def test_card_and_prediction_say_where_there_is_no_training_domain(made, survey):
+    def notes(model):
+        return predict(model, survey.fold("test"), quiet=True).provenance["unchecked"]
+
+    assert "marks them" in card(made) and not any("in_domain" in n for n in notes(made))
+    few = np.flatnonzero(survey.column("fold") == "valid")[:39]
+    rest = np.flatnonzero(survey.column("fold") != "valid")
+    blind = trained(survey.select(np.concatenate([few, rest]), "few"))
+    assert blind.domain is None
+    assert "nothing marks them, and the column `in_domain` is empty" in card(blind)
+    assert any(n.startswith("in_domain: empty") for n in notes(blind))
 
 
 # -- several views of one image ---------------------------------------------------------------------------------------

@@ -290,6 +290,38 @@ def test_an_unfinished_run_of_another_call_is_named_key_by_key(survey, tmp_path)
     assert quick(survey, to=model).path == model  # the same call goes on
 
 
+def changed(survey, what):
+    """The survey after a new split, or after new labels that change neither counts nor shares."""
+    if what == "label values":
+        shape = survey.column("shape").copy()
+        train = survey.column("fold") == "train"
+        for word, other in (("long", "round"), ("round", "long")):
+            shape[np.flatnonzero(train & (survey.column("shape") == word))[0]] = other
+        return survey.with_columns({"shape": shape}, {})
+    fold = survey.column("fold").copy()
+    for word in ("long", "round"):
+        here = survey.column("shape") == word
+        one, two = (np.flatnonzero(here & (fold == name))[0] for name in ("train", "test"))
+        fold[one], fold[two] = "test", "train"
+    return survey.with_columns({"fold": fold}, {})
+
+
+@pytest.mark.parametrize("what", ["objects of train", "label values"])
+def test_a_run_neither_goes_on_nor_is_repeated_on_other_folds_or_labels(survey, what, tmp_path):
+    options = {"network": "convnet", "settings": {"width": 4}, "stretch": "linear"}
+    first = quick(survey, to=tmp_path / "model", **options)
+    other = changed(survey, what)
+    assert other.hash == survey.hash and len(other.fold("train")) == len(survey.fold("train"))
+    with pytest.raises(InputError, match=f"the {what} are not those of that run") as error:
+        repeat(tmp_path / "model", to=tmp_path / "x", survey=other, quiet=True)
+    assert "--to NEW" in str(error.value) and not (tmp_path / "x").exists()
+    assert repeat(tmp_path / "model", to=tmp_path / "again", survey=survey, quiet=True).hash == first.hash
+    (tmp_path / "model" / "checksums.json").unlink()  # as if it had been stopped
+    with pytest.raises(InputError, match=f"the {what} are not those of that run"):
+        quick(other, to=tmp_path / "model", **options)
+    assert quick(survey, to=tmp_path / "model", **options).hash == first.hash
+
+
 # -- checkpoints -----------------------------------------------------------------------------------------------------
 STATE = {"module": {"w": torch.arange(6.0)}, "state": {"step": 3, "best": None, "history": [{"loss": 0.5}]}}
 

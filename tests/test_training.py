@@ -238,6 +238,16 @@ def test_early_stopping_ends_before_the_last_step(survey):
     assert model.history[-1]["step"] < 400
 
 
+def test_a_run_that_diverged_stops_at_the_next_look_and_says_what_to_change(survey):
+    options = {"network": "mlp", "optimiser": "sgd", "warmup": 0.0, "baseline": None, "quiet": True}
+    with pytest.raises(TrainingError, match="log loss of the validation fold is not finite") as error:
+        train(tasks.Classify("shape"), survey, steps=8, lr=100.0, clip=0.0, ema=0.0, **options)
+    words = str(error.value)
+    assert "--set lr=10" in words and "--set clip=1" in words and "--set ema=0.99" in words
+    mended = train(tasks.Classify("shape"), survey, steps=8, lr=10.0, clip=1.0, ema=0.99, **options)
+    assert all(np.isfinite(h["log loss"]) for h in mended.history)
+
+
 def test_a_stopped_run_without_a_folder_says_that_nothing_was_kept(survey, monkeypatch):
     def stopping(*arguments):
         os.kill(os.getpid(), signal.SIGTERM)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from deepsky.schema import ImageSchema
 from deepsky.survey import FOLDS
 
+NO_DOMAIN = "a training domain needs 40 training and 40 validation objects whose features differ"
+
 if TYPE_CHECKING:
     from deepsky.model import Model
 
@@ -57,12 +59,15 @@ def card(model: Model) -> str:
         lines += [f"- {c}: {p:.4f}" for c, p in zip(classes, model.prior, strict=True)]
         lines += ["", f"These are the shares in the {whose}."]
         lines += ["State the prevalence of your own survey with `deepsky predict --prevalence CLASS=VALUE`."]
+    marks = "the column `in_domain` marks them"
+    if model.domain is None:
+        marks = f"nothing marks them, and the column `in_domain` is empty, since {NO_DOMAIN}"
     lines += [
         "",
         "## What it is not for",
         "",
         "- input whose bands, pixel scale, unit or size differ: it is refused;",
-        "- objects unlike those it was trained on: the column `in_domain` marks them.",
+        f"- objects unlike those it was trained on: {marks}.",
     ]
     if not contract.real:
         lines.append("- real data without a test on real data: it was trained on a simulation only.")

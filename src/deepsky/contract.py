@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -18,6 +18,8 @@ from deepsky.survey import Survey
 from deepsky.units import unit_factor
 
 SAME_SCALE = 0.02  # relative difference of pixel scales that counts as none
+SAME_RANGE = 0.05  # by which a median may lie outside the range of training: a range of one value has an error too
+LOOKED_AT = 256  # objects whose noise and PSF are held against the range of training
 FINER = 8  # by how much a PSF is interpolated before its width is read
 
 
@@ -73,8 +75,7 @@ class Contract:
         )
         if not isinstance(part, Image) or not isinstance(schema, ImageSchema):
             return made
-        depth = {} if schema.noise == "unknown" else _ranges(part.bands, _sky_sigma(part))
-        return replace(made, depth=depth, psf_fwhm={} if part.psf is None else _ranges(part.bands, psf_fwhm(part)))
+        return replace(made, **_measured(part, schema))
 
     def check(self, survey: Survey, model: object = "MODEL") -> tuple[int, ...] | None:
         """The order in which to take the survey's bands, or None where they already fit.
@@ -123,7 +124,8 @@ class Contract:
         return None if order == tuple(range(len(names))) else order
 
     def doubts(self, survey: Survey) -> tuple[str, ...]:
-        """What `check` could not compare because one side does not say, in words; for a survey that passed it."""
+        """What `check` could not compare because one side does not say, and sky noise or PSF outside the range of
+        training, in words; for a survey that passed it."""
         here, mine = survey.schema.observations[self.observation], self.schema
         found = []
         if mine.noise != "unknown" and here.noise == "unknown":
@@ -137,7 +139,23 @@ class Contract:
             found.append(f"filters of {', '.join(unsure)}: compared by name only")
         if not len(_scales(survey, here)) or mine.pixel_scale is None:
             found.append("pixel scale: not known, or not one, in this survey or the training survey")
-        return tuple(found)
+        return (*found, *self._beyond(survey, here, mine))
+
+    def _beyond(self, survey: Survey, here: ImageSchema, mine: ImageSchema) -> Iterator[str]:
+        """Bands whose sky noise or PSF, as a median over some objects, lies outside the range of the training fold."""
+        if not len(survey):
+            return
+        some = np.unique(np.linspace(0, len(survey) - 1, min(len(survey), LOOKED_AT)).astype(np.int64))
+        part = survey.gather(some, truth=(), observations=(self.observation,)).observation(self.observation)
+        assert isinstance(part, Image)
+        found = _measured(part, here)
+        for name, words, unit in (("depth", "sky noise", f" {mine.unit}".rstrip()), ("psf_fwhm", "PSF FWHM", '"')):
+            for band, (low, _, high) in getattr(self, name).items():
+                at = _place(here, mine, band)
+                median = found[name].get("" if at is None else here.bands[at], (low, low, low))[1]
+                if not low / (1 + SAME_RANGE) <= median <= high * (1 + SAME_RANGE):
+                    yield (f"{words} of {band}: {median:.3g}{unit} here (median), {low:.3g} to {high:.3g}{unit} in "
+                           "training: the answers are extrapolated")  # fmt: skip
 
     def _check_meaning(self, here: ImageSchema, mine: ImageSchema, order: tuple[int, ...], survey: Survey) -> None:
         """What no conversion can mend: filters and quantity."""
@@ -239,6 +257,14 @@ def _sky_sigma(part: Image) -> np.ndarray:
     # not expanded first: the median of a tensor with strides of zero reads beyond its memory (torch 2.13)
     ivar = torch.where(part.ivar > 0, part.ivar, torch.nan).flatten(2)
     return torch.rsqrt(torch.nanmedian(ivar, 2).values).expand(part.flux.shape[:2]).numpy()
+
+
+def _measured(part: Image, schema: ImageSchema) -> dict[str, Any]:
+    """`depth` and `psf_fwhm` of some objects, by band, where they are known."""
+    return {
+        "depth": {} if schema.noise == "unknown" else _ranges(part.bands, _sky_sigma(part)),
+        "psf_fwhm": {} if part.psf is None else _ranges(part.bands, psf_fwhm(part)),
+    }
 
 
 def _ranges(bands: tuple[str, ...], values: np.ndarray) -> dict[str, tuple[float, float, float]]:

@@ -91,7 +91,7 @@ class Report:
             for who, figures in q.clean.items():
                 n = next(iter(figures.values())).n
                 words = ", ".join(f"{k} {e}" for k, e in figures.items() if k in judging.headline(q.answers[who]))
-                lines.append(f"{who} without shared groups ({n:,} objects): {words}")
+                lines.append(f"{who} without what was seen or shares a group ({n:,} objects): {words}")
             lines += [f"{q.name}, {name}: {check}" for name, check in q.checks.items() if check.mark]
         named = [f"{who}: {name}" for who, name in self.names.items() if name not in ("", who)]
         lines += ["", *named, *(f"{name}: {check}" for name, check in self.checks.items())]
@@ -294,6 +294,7 @@ def _judge(
     first = next(iter(everybody))
     whose = {"constant": ""}
     questions, judged = {}, np.zeros(len(survey), bool)
+    seen = caveats.seen_by(models.values(), survey)
     for name, question in known.items():
         good = question.has & np.all([p >= 0 for p in places.values()], axis=0)
         for who, c in everybody.items():
@@ -309,7 +310,7 @@ def _judge(
         standing, whose["constant"] = judging.standing(next(iter(answers.values())), task, everybody, survey)
         if standing is not None:
             answers["constant"] = standing
-        made = judging.judge(name, answers, survey, rows, columns, replicates)
+        made = judging.judge(name, answers, survey, rows, columns, replicates, seen)
         prior, assumed = judging.priors(task, next(iter(everybody.values())))
         of = caveats.of_answers(made.answers[made.first], question, prior, assumed)
         questions[name] = replace(made, checks=of)
@@ -322,10 +323,10 @@ def _judge(
             found=f"{len(next(iter(everybody.values())))} answers, {int(has.sum())} truths",
             fix="evaluate on the survey that was predicted, with its labels",
         )
-    checks = {
-        "judged": _counted(known, places, judged, survey),
-        **caveats.checks(models.get(first), survey, everybody[first], rows, places[first][rows]),
-    }
+    checks = {"judged": _counted(known, places, judged, survey)}
+    for who in everybody if "first" in everybody else [first]:  # of two models that are compared, of both
+        told = caveats.checks(models.get(who), survey, everybody[who], rows, places[who][rows])
+        checks |= {n if who == "ours" or n in caveats.OF_SURVEY else f"{n} ({who})": c for n, c in told.items()}
     return Report("", questions, survey, rows, {**names, **whose}, checks)
 
 

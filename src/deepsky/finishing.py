@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from deepsky.metrics.shift import DomainGate
 from deepsky.model import Model
 from deepsky.networks import Network
 from deepsky.sample import Sample, stack
+from deepsky.seen import Seen
 from deepsky.survey import Survey
 from deepsky.task import Arrays, Task
 
@@ -73,7 +73,8 @@ def finish(
         "threads": run.threads,
         "seconds_a_step": run.seconds_a_step,
     }
-    model = replace(model, calibration=fitted, domain=domain(model, folds), provenance=provenance, baseline=beside)
+    model = replace(model, calibration=fitted, domain=domain(model, folds), provenance=provenance, baseline=beside,
+                    seen=Seen.of(folds))  # fmt: skip
     return model if folder is None else model.save(folder)
 
 
@@ -95,7 +96,7 @@ def train_classical(
     model = Model(task, module, described, Contract.of(folds["train"], observation, some, "float32"))
     fitted, words = calibrated(model, folds, level)
     provenance = _provenance(folds, {"seed": seed}, words)
-    made = Model(task, module, described, model.contract, fitted, domain(model, folds), provenance)
+    made = replace(model, calibration=fitted, domain=domain(model, folds), provenance=provenance, seen=Seen.of(folds))
     if to is None:
         return made
     with lock_folder(to):
@@ -156,9 +157,4 @@ def _provenance(folds: Mapping[str, Survey], settings: Mapping[str, Any], calibr
         "settings": dict(settings),
         "calibration": calibration,
         "versions": plan.versions(),
-        "training_keys": _keys_hash(train),
     }
-
-
-def _keys_hash(survey: Survey) -> str:
-    return hashlib.sha256(np.sort(survey.key).tobytes()).hexdigest()[:16]

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import torch
 
 import deepsky
+from deepsky.card import NO_DOMAIN
 from deepsky.catalogue import BASE, Catalogue, Meta, described
 from deepsky.contract import reordered
 from deepsky.errors import Incomplete, InputError
@@ -69,7 +70,7 @@ def predict(
         "task": model.task.name,
         "prior": {c: float(p) for c, p in zip(_classes(model), shares, strict=True)},
         "prior_from": source if prior is None else "prevalence as given",
-        "unchecked": list(model.contract.doubts(survey)),
+        "unchecked": _notes(model, survey),
     }
     meta = {**BASE, **{n: Meta(o.unit, o.ucd, o.description) for n, o in model.task.outputs().items()}}
     tiles = [(t, at) for t in survey.tiles if len(at := survey.in_tile(t))]
@@ -104,6 +105,18 @@ def predict(
 
 def _file(folder: Path, tile: Tile) -> Path:
     return folder / "tiles" / f"{tile.name.replace('/', '_')}.parquet"
+
+
+def _notes(model: Model, survey: Survey) -> list[str]:
+    """What a user of the catalogue must know, in words."""
+    found = list(model.contract.doubts(survey))
+    if model.domain is None:
+        found.append(f"in_domain: empty, no object is marked as unlike those of training; {NO_DOMAIN}")
+    used = 0 if model.seen is None else int((model.seen.codes(survey) >= 0).sum())
+    if used:
+        found.append(f"{used:,} of {len(survey):,} objects are among those that the model was trained, stopped or "
+                     "calibrated on: their answers look better than those of new objects")  # fmt: skip
+    return found
 
 
 def _classes(model: Model) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ A model is a folder::
 
     model.json            format, task, network, contract, provenance
     weights.safetensors   module; calibration.safetensors, domain.safetensors beside it
+    seen.safetensors      ids and positions of the objects of the training, validation and calibration folds
     history.jsonl, run.json, CARD.md, baseline/ (a model of its own)
     checksums.json        sha256 of every file, written last
 
@@ -40,6 +41,7 @@ from deepsky.io import LOCK, TEMPORARY, atomic_write, read_json, sha256, write_j
 from deepsky.metrics.shift import DomainGate
 from deepsky.networks import Network
 from deepsky.sample import Sample
+from deepsky.seen import Seen
 from deepsky.task import Arrays, Predictor, Task
 
 
@@ -52,9 +54,10 @@ class Model:
     module : Sample -> outputs, on the CPU, in evaluation mode.
     calibration : arrays that the task's `answer` uses; empty where not calibrated.
     domain : tells objects unlike those of the training fold, or None.
-    provenance : seed, survey hash, folds, versions, time, dtype, hashes of the training ids: JSON literals.
+    provenance : seed, survey hash, folds, versions, time, dtype: JSON literals.
     baseline : the classical model fitted on the same training truth, or None.
     views : of an image whose answers are averaged: 1, its 4 turns, or 8 with flips.
+    seen : the objects that it was trained, stopped and calibrated on, or None where that is not known.
     """
 
     task: Task
@@ -68,6 +71,7 @@ class Model:
     baseline: Model | None = None
     path: Path | None = None
     views: int = 1
+    seen: Seen | None = None
 
     @property
     def prior(self) -> np.ndarray:
@@ -163,10 +167,12 @@ class Model:
         (path / "checksums.json").unlink(missing_ok=True)  # from here on the folder is unfinished, and says so
         atomic_write(path / "weights.safetensors", save_tensors(state))
         atomic_write(path / "calibration.safetensors", save_tensors(calibration))
-        if self.domain is not None:
-            atomic_write(path / "domain.safetensors", save_tensors(_tensors(self.domain.arrays())))
-        else:
-            (path / "domain.safetensors").unlink(missing_ok=True)
+        for name, held in (("domain", self.domain), ("seen", self.seen)):
+            file = path / f"{name}.safetensors"
+            if held is not None:
+                atomic_write(file, save_tensors(_tensors(held.arrays())))
+            else:
+                file.unlink(missing_ok=True)
         described = {"format": MODEL_FORMAT, "deepsky": deepsky.__version__, "hash": self.hash, **self.config()}
         write_json(path / "model.json", {**described, "provenance": dict(self.provenance)})
         atomic_write(path / "history.jsonl", "".join(json.dumps(h) + "\n" for h in self.history))
@@ -192,7 +198,7 @@ class Model:
 
 
 NEEDED = ("model.json", "weights.safetensors", "calibration.safetensors", "history.jsonl")
-CHECKED = (*NEEDED, "domain.safetensors", "run.json", "CARD.md", "baseline/checksums.json")
+CHECKED = (*NEEDED, "domain.safetensors", "seen.safetensors", "run.json", "CARD.md", "baseline/checksums.json")
 OWN_FILES = {*CHECKED, "checksums.json", "checkpoint.pt", "baseline", "openings.json", "report", LOCK}
 
 
@@ -251,22 +257,26 @@ def load(path: str | Path, network: nn.Module | None = None, *, trust: str | Non
             found=str(error)[:300],
             expected=described.name,
         ) from error
-    # a file that the checksums do not list is none of the model's
-    domain = path / "domain.safetensors" if "domain.safetensors" in sums else None
+
+    def arrays(name: str) -> Arrays | None:
+        if name not in sums:  # a file that the checksums do not list is none of the model's
+            return None
+        return {k: v.numpy() for k, v in _read_tensors(path / name).items()}
+
+    domain, seen = arrays("domain.safetensors"), arrays("seen.safetensors")
     history = [json.loads(line) for line in (path / "history.jsonl").read_text().splitlines()]
     return Model(
         task=task,
         module=module.eval(),
         network=described,
         contract=contract,
-        calibration={k: v.numpy() for k, v in _read_tensors(path / "calibration.safetensors").items()},
-        domain=None
-        if domain is None
-        else DomainGate.from_arrays({k: v.numpy() for k, v in _read_tensors(domain).items()}),
+        calibration=arrays("calibration.safetensors") or {},
+        domain=None if domain is None else DomainGate.from_arrays(domain),
         provenance=provenance,
         history=tuple(history),
         path=path,
         views=views,
+        seen=None if seen is None else Seen.from_arrays(seen),
         baseline=load(path / "baseline") if "baseline/checksums.json" in sums else None,
     )
 

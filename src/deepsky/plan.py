@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import os
 import platform
@@ -79,6 +80,8 @@ class Run:
     Attributes
     ----------
     call : the arguments of `train` as they were given, and the survey's folder: what `training.repeat` repeats.
+    data : hashes of the objects of each fold and of the label values that were read: a new split or new labels leave
+        `survey_hash` as it is.
     steps : in all; `every` is the number of steps between two looks at the validation fold.
     dtype : "float32" or "bfloat16"; `threads` of the processor, on which the last bits depend.
     """
@@ -88,6 +91,7 @@ class Run:
     survey_hash: str
     selection: str
     objects: Mapping[str, int]
+    data: Mapping[str, str]
     network: Mapping[str, Any]
     normalise: Mapping[str, Any]
     settings: Mapping[str, Any]
@@ -120,6 +124,39 @@ class Run:
 def literal(value: Any) -> Any:
     """As JSON would give it back, so that a call can be compared with the one in a file."""
     return json.loads(json.dumps(value))
+
+
+def data(folds: Mapping[str, Survey], task: Task) -> dict[str, str]:
+    """Hashes of the objects of each fold, and of the label values that a task reads of them."""
+    found, values = {}, hashlib.blake2b(digest_size=8)
+    for name, fold in folds.items():
+        found[f"objects of {name}"] = hashlib.blake2b(fold.key.tobytes(), digest_size=8).hexdigest()
+        for column in task.reads:
+            if column in fold.schema.columns and fold.schema.columns[column].array:
+                continue  # lies in the survey's folder, of which there is a hash
+            truth = fold.truth(column)
+            values.update(repr((name, column, truth.classes)).encode())
+            for part in (truth.value, truth.sigma, truth.limit):
+                values.update(b"" if part is None else part.contiguous().numpy().tobytes())
+    return {**found, "label values": values.hexdigest()}
+
+
+def check_data(old: Mapping[str, str], new: Mapping[str, str], file: Path) -> None:
+    """Refuse to go on with, or to repeat, a run on other objects or labels than it had.
+
+    Raises
+    ------
+    InputError : the folds or the labels are not those of then.
+    """
+    for name in sorted({*old, *new}, key=lambda n: (n == "label values", n)):
+        if old.get(name) != new.get(name):
+            raise InputError(
+                f"the {name} are not those of that run: the survey was split again, or its labels changed",
+                file=file,
+                found=new.get(name, "none"),
+                expected=old.get(name, "none"),
+                fix="train into another folder (--to NEW), or split again and give the labels as it was then",
+            )
 
 
 def versions() -> dict[str, str]:
@@ -294,6 +331,7 @@ def begun(
         survey_hash=train.hash,
         selection=train.selection,
         objects={n: len(f) for n, f in folds.items()},
+        data=data(folds, task),
         network=network,
         normalise=fitted,
         settings=settings,
@@ -348,7 +386,9 @@ def decide(
 
 
 def _same_call(old: Run, new: Run, folder: Path) -> None:
-    pairs = {n: (getattr(old, n), getattr(new, n)) for n in ("survey_hash", "selection")}
+    pairs: dict[str, tuple[Any, Any]] = {n: (getattr(old, n), getattr(new, n)) for n in ("survey_hash", "selection")}
+    if (old.survey_hash, old.task.get("targets")) == (new.survey_hash, literal(new.task.get("targets"))):
+        check_data(old.data, new.data, folder)
     for name in ("task", "objects", "network", "normalise", "settings"):  # key by key, so that the message is short
         a, b = (literal(getattr(run, name)) for run in (old, new))
         pairs |= {f"{name}: {key}": (a.get(key), b.get(key)) for key in sorted({*a, *b})}

@@ -202,6 +202,7 @@ def repeat(
     if plan.literal(same.config()) != plan.literal(noted.task):
         raise InputError("the labels are not those of that run", file=whole.path, keyword=", ".join(task.targets),
                          fix="give the same labels as then")  # fmt: skip
+    plan.check_data(noted.data, plan.data(resolve.labelled(resolve.folds(whole), same), same), file)
     if arguments["network"] == "object":
         if network is None:
             raise InputError("that run trained a network of its user's", found=noted.network["settings"].get("type"),
@@ -376,10 +377,17 @@ def _record(
     train: Survey,
     lr: float,
 ) -> None:
+    if not math.isfinite(score.value):
+        raise TrainingError(
+            f"step {state['step']}: the {score.name} of the validation fold is not finite; the run diverged\n"
+            f"  found: {score.value} with a learning rate of {lr:.3g}\n  fix: train into a new folder with a lower one "
+            f"(--set lr={run.settings['lr'] / 10:.2g}), gradients clipped (--set clip=1) and averaged weights "
+            "(--set ema=0.99)"
+        )
     sign = 1 if score.better == "lower" else -1
-    better = math.isfinite(score.value) and (state["best"] is None or sign * score.value < sign * state["best"])
-    if better or state["best_state"] is None:
-        state["best"] = score.value if math.isfinite(score.value) else None
+    better = state["best"] is None or sign * score.value < sign * state["best"]
+    if better:
+        state["best"] = score.value
         state["best_state"] = {n: v.detach().clone() for n, v in weights.items()}
     state["waits"] = 0 if better else state["waits"] + 1
     if state["waits"] and state["waits"] % 3 == 0:

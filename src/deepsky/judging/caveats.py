@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -17,8 +17,10 @@ from deepsky.judging.answering import Answers, Known
 from deepsky.metrics import calibration, regression
 from deepsky.metrics.shift import two_sample
 from deepsky.model import Model
+from deepsky.seen import FOLDS
 from deepsky.survey import Survey
 
+OF_SURVEY = ("independent groups",)  # the only check that says nothing of whose answers are judged
 LOOKED_AT = 1000  # objects of each side that the two-sample test looks at
 FEW = 100
 
@@ -75,22 +77,30 @@ def _same_survey(model: Model, survey: Survey) -> bool:
     return bool(model.provenance.get("survey_hash") == survey.hash)
 
 
-def _seen(model: Model, survey: Survey, rows: np.ndarray) -> Check | None:
-    """Judged objects that the model was trained, stopped or calibrated on."""
-    if not _same_survey(model, survey) or "fold" not in survey.index.column_names:
-        return Check(
-            "the judged survey is another than the training survey; objects that stand in both are not counted"
-        )
-    names, counts = np.unique(survey.column("fold")[rows].astype(str), return_counts=True)
-    of = {str(n): int(c) for n, c in zip(names, counts, strict=True)}
-    if of.get("train"):
-        words = f"{of['train']:,} of {len(rows):,} judged objects stand in the training fold: the figures flatter"
+def _seen(model: Model, survey: Survey, rows: np.ndarray) -> Check:
+    """Judged objects that the model was trained, stopped or calibrated on, whatever survey they stand in now."""
+    if model.seen is None:
+        return Check("not known: the model does not hold which objects it was trained on", "warn")
+    codes = model.seen.codes(survey.select(rows, "judged"))
+    of = {name: int((codes == code).sum()) for code, name in enumerate(FOLDS)}
+    used = sum(of.values())
+    if not used:
+        return Check("no judged object was trained, stopped or calibrated on", "", {"objects": of})
+    beside = "those without them stand beside" if used < len(rows) else "there is no other object to judge by"
+    if of["train"]:
+        words = f"{of['train']:,} of {len(rows):,} judged objects were trained on: the figures flatter; {beside}"
         return Check(words, "strong", {"objects": of})
-    used = of.get("valid", 0) + of.get("calib", 0)
-    if used:
-        words = f"{used:,} of {len(rows):,} judged objects served for early stopping or calibration"
-        return Check(words, "warn", {"objects": of})
-    return Check("no judged object was trained, stopped or calibrated on", "", {"objects": of})
+    words = f"{used:,} of {len(rows):,} judged objects served for early stopping or calibration; {beside}"
+    return Check(words, "warn", {"objects": of})
+
+
+def seen_by(models: Iterable[Model | None], survey: Survey) -> np.ndarray:
+    """(n,) bool: objects of a survey that any of the models was trained, stopped or calibrated on."""
+    found = np.zeros(len(survey), bool)
+    for model in models:
+        if model is not None and model.seen is not None:
+            found |= model.seen.codes(survey) >= 0
+    return found
 
 
 def _shared(survey: Survey, catalogue: Catalogue) -> Check | None:
@@ -108,14 +118,14 @@ def _shared(survey: Survey, catalogue: Catalogue) -> Check | None:
     return Check("; ".join(words) + shared, "warn", {"test": test, "clean": leaks.clean})
 
 
-def clean(survey: Survey, rows: np.ndarray) -> np.ndarray | None:
-    """(n,) of the judged objects: those whose group stands in no other fold; None where all of them, or none, are."""
-    if not {"fold", "group"} <= set(survey.index.column_names):
-        return None
-    fold = survey.column("fold")[rows].astype(str)
-    if not (fold == "test").all():
-        return None
-    good = folds.clean_test(survey)[rows]
+def clean(survey: Survey, rows: np.ndarray, seen: np.ndarray | None = None) -> np.ndarray | None:
+    """(n,) of the judged objects: those that no model has `seen` (of all objects of the survey) and, in a test fold,
+    whose group stands in no other fold; None where all of them, or none, are."""
+    good = np.ones(len(rows), bool) if seen is None else ~seen[rows]
+    if {"fold", "group"} <= set(survey.index.column_names) and (
+        survey.column("fold")[rows].astype(str) == "test"
+    ).all():
+        good &= folds.clean_test(survey)[rows]
     return None if good.all() or not good.any() else good
 
 
@@ -149,20 +159,23 @@ def _outside(catalogue: Catalogue, places: np.ndarray) -> Check | None:
 
 def _shift(model: Model, survey: Survey, rows: np.ndarray) -> Check | None:
     """Two-sample test on the network's features, against objects of the training population that it never saw."""
-    whole = survey.whole if _same_survey(model, survey) else _training_survey(model)
-    if whole is None and not _same_survey(model, survey):
-        return Check("not tested: the training survey no longer lies where it was")
-    if whole is None or "fold" not in whole.index.column_names:
+    if model.seen is None:
         return None
-    fold = whole.column("fold").astype(str)
+    whole = (survey.whole or survey) if _same_survey(model, survey) else _training_survey(model)
+    if whole is None:
+        return Check("not tested: the training survey no longer lies where it was")
+    codes = model.seen.codes(whole)  # its folds may have been assigned anew since
     for names in (("valid",), ("valid", "calib"), ("train",)):  # the network was fitted to the last of them
-        reference = np.flatnonzero(np.isin(fold, names))
+        reference = np.flatnonzero(np.isin(codes, [FOLDS.index(n) for n in names]))
         if len(reference) >= FEW:
             break
     judged = survey.select(rows, "judged")
     groups = [None, None]
     if "group" in whole.index.column_names:  # a group on both sides would be told apart by nothing
+        known = len(reference)
         reference = reference[~np.isin(whole.column("group")[reference], judged.column("group"))]
+        if known and not len(reference):
+            return Check(f"not tested: all {known:,} {' and '.join(names)} objects are among the judged ones", "warn")
     beside = whole.select(reference, "reference")
     if min(len(beside), len(judged)) < FEW // 2:
         return Check(f"not tested: {len(beside)} and {len(judged)} objects are too few")

@@ -34,7 +34,8 @@ class Question:
     bins : by column, a row a bin.
     rows : positions in the report's survey of the objects, aligned with the answers.
     curves : what a report draws, by drawing and then by who; JSON literals (see `deepsky.judging.drawing`).
-    clean : figures and numbers of objects without those whose group stands in another fold; empty where none do.
+    clean : figures and numbers of objects without those that a model has seen, or whose group stands in another fold;
+        empty where there are none of these, or nothing else.
     checks : what must be known of this question alone.
     alone : by column that one class alone has, the name of that class; its bins hold all objects of the other class.
     """
@@ -75,7 +76,7 @@ class Question:
             "figures": plain(self.figures),
             "paired": {n: d.json() for n, d in self.paired.items()},
             "over constant": {n: d.json() for n, d in self.over_constant.items()},
-            "without shared groups": plain(self.clean),
+            "without seen or shared": plain(self.clean),
             "bins": {column: [b.json() for b in rows] for column, rows in self.bins.items()},
             "bins of one class": dict(self.alone),
             "curves": dict(self.curves),
@@ -90,6 +91,7 @@ def judge(
     rows: np.ndarray,
     columns: Sequence[str],
     replicates: int,
+    seen: np.ndarray | None = None,
 ) -> Question:
     """All that is computed of one question.
 
@@ -97,13 +99,14 @@ def judge(
     ----------
     answers : by who, the first those that are judged, on the survey's objects `rows`.
     columns : to bin by.
+    seen : (n,) of all objects of the survey, which of them a model was trained, stopped or calibrated on.
     """
     groups = survey.column("group")[rows] if "group" in survey.index.column_names else None
     figures, differences = compared(answers, groups, replicates=replicates)
     asked = {who: a for who, a in answers.items() if who != "constant"}
     _, *others = asked
     made = {column: in_bins(asked, survey, column, rows, groups, replicates=replicates) for column in columns}
-    good = caveats.clean(survey, rows)
+    good = caveats.clean(survey, rows, seen)
     clean: Mapping[str, Mapping[str, Estimate]] = {}
     if good is not None:
         few = {who: subset(a, np.flatnonzero(good)) for who, a in answers.items()}

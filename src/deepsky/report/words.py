@@ -113,7 +113,7 @@ def _found(report: Report, q: Question) -> Iterator[str]:
         few = q.clean[q.first]
         n = next(iter(few.values())).n
         parts = [_quoted(name, few[name], a.unit) for name in heads[:1] if name in few]
-        yield f"Without the test objects whose group stands in another fold ({n:,} remain): {_listed(parts)}."
+        yield f"Without objects that were seen, or whose group stands in another fold ({n:,} remain): {_listed(parts)}."
 
 
 def _quoted(name: str, e: Estimate, unit: str) -> str:
@@ -180,7 +180,7 @@ def definitions(report: Report) -> dict[str, str]:
 def provenance(report: Report) -> list[tuple[str, str]]:
     """Rows of (name, value) in a fixed order: what the figures were made from."""
     p = dict(report.provenance)
-    first = ("model", "network", "task", "trained on", "training survey_hash", "training objects", "training_keys",
+    first = ("model", "network", "task", "trained on", "training survey_hash", "training objects",
              "calibration", "baseline", "prior", "survey", "survey_hash", "objects", "dtype", "deepsky", "versions",
              "settings")  # fmt: skip
     order = [k for k in first if k in p] + [k for k in p if k not in first and k != "simulation"]
