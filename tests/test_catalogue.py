@@ -14,7 +14,7 @@ from astropy.io.votable.ucd import check_ucd
 from astropy.table import Table
 
 from deepsky import registry, tasks
-from deepsky.catalogue import BASE, FLAGS, Catalogue, Meta, described
+from deepsky.catalogue import BASE, FLAGS, Catalogue, Meta, described, fits_names
 from deepsky.errors import InputError
 
 PROVENANCE = {
@@ -142,6 +142,29 @@ def test_fits_round_trip_with_units_and_ucds(catalogue, tmp_path):
             assert header.get(f"TUCD{number[name]}", "") == meta.ucd
             assert header.get(f"TCOMM{number[name]}", "") == meta.description
         assert json.loads(header["DEEPSKY"]) == PROVENANCE and header["MODEL"] == PROVENANCE["model"]
+
+
+def test_fits_holds_classes_beyond_ascii_and_names_that_differ_only_in_case(tmp_path):
+    names = ["p_Spirale à barre", "p_Spirale a barre", "p_SA", "p_Sa", "p_sa_2", "p_Hα", "p_Ηα", "p_星", "p_x"]
+    columns = {n: np.full(3, i, np.float32) for i, n in enumerate(names)}
+    made = Catalogue({n: Meta("µas", description=f"of {n}") for n in names}, PROVENANCE,
+                     held=pa.table({"id": ["a", "b", "c"], **columns}))  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        file = made.write(tmp_path / "x.fits")
+    told = ["p_Spirale a barre_2", "p_Spirale a barre", "p_SA", "p_Sa_2", "p_sa_2_2", "p_Halpha", "p_Etaalpha",
+            "p_u661f", "p_x"]  # fmt: skip
+    assert list(fits_names(names).values()) == told
+    with fits.open(file) as hdus:
+        hdus.verify("exception")
+        header, data = hdus["OBJECTS"].header, hdus["OBJECTS"].data
+        for i, name in enumerate(names):
+            told = fits_names(names)[name]
+            assert header[f"TTYPE{i + 2}"] == told and (data[told] == i).all()  # astropy too ignores case
+            kept = header.get(f"TORIG{i + 2}", told)
+            assert kept.encode("ascii").decode("unicode_escape") == name
+    back = Catalogue.read(made.write(tmp_path / "x.parquet"))
+    assert back.names == ["id", *names]
 
 
 def test_votable_is_valid_and_round_trips(catalogue, tmp_path):

@@ -165,6 +165,24 @@ def test_a_survey_that_the_model_never_saw_is_judged_as_a_whole(deepsky_, model,
     assert report["objects"] == 120 and report["checks"]["looks like the training sample"]["reference"]
 
 
+def test_a_report_on_other_objects_has_a_folder_of_its_own(deepsky_, survey, model, tmp_path):
+    home = tmp_path / "m"
+    shutil.copytree(model.path, home)
+    other = made_up.survey(tmp_path / "other", n=120, seed=4)
+    places = []
+    for arguments in (("evaluate", home, survey.path), ("evaluate", home, other.path, "--fold", "all"),
+                      ("evaluate", home, survey.path, "--slice", "width > 2"),
+                      ("evaluate", home, survey.path, "--slice", "width < 2.4"),
+                      ("evaluate", home, survey.path, "--fold", "all")):  # fmt: skip
+        places.append(Path(good(deepsky_(*arguments)).splitlines()[-1].removeprefix("report: ")).parent)
+    assert places[0] == home / "report" and len(set(places)) == 5 and all((p / "report.json").exists() for p in places)
+    assert "all" in places[1].name and "width-2" in places[2].name
+    code, _, err = deepsky_("evaluate", home, survey.path, "--slice", "width > 300")
+    assert code == 1 and "no object fulfils the expression" in err and "--labels" not in err
+    held = survey.fold("test").column("width")
+    assert f"width from {held.min():.6g} to {held.max():.6g}" in err
+
+
 def test_frames_without_coordinates_and_a_list_of_pixels(deepsky_, tmp_path):
     from astropy.io import fits
 
@@ -223,8 +241,27 @@ def test_cross_validation_ends_in_a_catalogue_and_a_report_with_the_classical_ba
     assert len(Catalogue.read("cv")) == 260 and Path("cv/report.html").exists()
     assert good(deepsky_("crossval", survey.path, "--target", "shape", "--k", 2, "--to", "cv", *QUICK, "--set",
                          "baseline=logistic")) == out  # fmt: skip
+    good(deepsky_("crossval", survey.path, "--target", "shape", "--k", 2, "--to", "cv2", *QUICK, "--set",
+                  "baseline=None", "--repeats", 2))  # fmt: skip
+    out = good(deepsky_("compare", "cv", "cv2/catalogue.parquet", survey.path, "--positive", "long"))
+    assert "shape, of long" in out and "260 of 260 objects" in out and "first and second" not in out
+    assert json.loads(Path("comparison/report.json").read_text())["objects"] == 260
+    out = good(deepsky_("evaluate", "cv", survey.path))
+    assert "260 of 260 objects" in out and "report: cv/report/report.html" in out
     code, _, err = deepsky_("crossval", survey.path, "--target", "shape", "--k", 3, "--to", "cv", *QUICK)
     assert code == 1 and "another" in err
+
+
+def test_a_catalogue_is_judged_where_it_says_or_is_told_what_it_answers(deepsky_, survey, model):
+    good(deepsky_("predict", model.path, survey.path, "--to", "c"))
+    code, _, err = deepsky_("evaluate", "c", survey.path)
+    assert code == 1 and "does not say what it answers" in err and "--target COLUMN" in err
+    for place in ("c", "c/catalogue.parquet"):
+        out = good(deepsky_("evaluate", place, survey.path, "--target", "shape"))
+        assert f"judged: {len(survey.fold('test'))} of" in out
+    assert Path("c/report/report.html").exists() and Path("c/catalogue-report/report.html").exists()
+    out = good(deepsky_("compare", "c", model.path, survey.path, "--to", "cmp"))
+    assert "AUROC" in out and Path("cmp/report.html").exists()
 
 
 def test_a_run_is_repeated_from_its_file(deepsky_, survey):

@@ -83,7 +83,7 @@ def test_what_has_no_answer_is_left_out_and_counted(survey: Survey) -> None:
     report = evaluate(replace(cat, held=table), survey, task=SHAPE, replicates=10)
     assert len(report.rows) == 500 - 5 - 3 - 10
     lost = report.checks["judged"].numbers["left out"]
-    assert sorted(lost.values()) == [0, 3, 15] and report.checks["judged"].mark == "warn"
+    assert sorted(lost.values()) == [0, 0, 3, 15] and report.checks["judged"].mark == "warn"
     assert not set(survey.id[:8]) & set(survey.id[report.rows])
 
 
@@ -96,6 +96,44 @@ def test_of_a_repeated_cross_validation_the_first_repeat_is_judged(survey: Surve
     report = evaluate(replace(first, held=pa.concat_tables(parts_)), survey, task=SHAPE, replicates=10)
     assert numbers(report) == pytest.approx(numbers(evaluate(first, survey, task=SHAPE, replicates=10)))
     assert "cross-validation" in report.checks["shared between folds"].words
+
+    over = report.checks["over repeats"]
+    both = [numbers(evaluate(c, survey, task=SHAPE, replicates=5))["AUROC"] for c in (first, second)]
+    assert over.numbers["repeats"] == 2 and over.numbers["figures"]["shape"]["ours"]["AUROC"] == pytest.approx(both)
+    words = f"AUROC {np.mean(both):.4g} +- {np.std(both, ddof=1):.2g}"
+    assert words in str(report) and "are those of the first repeat" in report._repr_html_()
+    assert "over repeats" not in evaluate(first, survey, task=SHAPE, replicates=5).checks
+
+
+def test_targets_that_are_wanting_are_counted_by_name(survey: Survey) -> None:
+    mass = survey.column("width") * 2
+    mass[np.arange(len(survey)) % 4 != 0] = np.nan
+    here = survey.with_columns({"mass": mass}, {"mass": Column(role="label")})
+    cat = answered.values(survey)
+    folds = pa.array(np.zeros(len(cat), np.int16))
+    table = cat.table.append_column("mass", pa.array(2 * cat.column("width"))).append_column("cv_fold", folds)
+    report = evaluate(replace(cat, held=table), here, task=Regress(("width", "mass")), replicates=5)
+    lost = report.checks["left out of training"]
+    assert lost.numbers == {"used": 125, "of": 500, "lacking": {"mass": 375}} and lost.mark == "warn"
+    assert "375 of 500 objects of the survey: 375 lack mass" in str(report)
+    whole = replace(cat, held=table.set_column(table.column_names.index("mass"), "mass", table["width"]))
+    assert "left out of training" not in evaluate(whole, here, task=WIDTH, replicates=5).checks
+
+
+def test_a_truth_that_is_only_a_limit_is_named_once(survey: Survey) -> None:
+    limit = np.where(np.arange(len(survey)) < 4, 1.0, 0.0)
+    column = Column(unit="arcsec", role="label", limit="limit")
+    here = survey.with_columns({"wide": survey.column("width"), "limit": limit}, {"wide": column})
+    cat = answered.values(survey)
+    held = cat.table.rename_columns([n.replace("width", "wide") for n in cat.table.column_names])
+    report = evaluate(replace(cat, held=held), here, task=Regress("wide"), replicates=5)
+    assert "left out: 4 with only a limit as truth" in str(report) and "no truth" not in str(report)
+    assert report._repr_html_().count("limit") == 1
+
+
+def test_an_empty_selection_is_called_empty(survey: Survey) -> None:
+    with pytest.raises(InputError, match="there is no object to judge"):
+        evaluate(answered.binary(survey), survey.where("width > 300"), task=SHAPE)
 
 
 def _different(survey: Survey, c: Catalogue) -> None:

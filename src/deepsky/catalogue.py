@@ -5,7 +5,8 @@ from __future__ import annotations
 import html
 import io
 import json
-from collections.abc import Iterator, Mapping
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -152,7 +153,7 @@ class Catalogue:
 
         A child table becomes a second HDU or table; of the other formats, a file ``NAME.children.ENDING`` beside it.
         FITS gets no nulls (F and 0 stand where the flags say that nothing was predicted), and its text is ASCII, with
-        escapes such as ``\\xe9``.
+        escapes such as ``\\xe9``. Its columns are named by `fits_names`; what another name was stands in a card TORIGn.
 
         Raises
         ------
@@ -183,18 +184,19 @@ class Catalogue:
 
         hdus = [fits.PrimaryHDU()]
         for extension, part in self._own():
-            table = Table()
-            for name in part.names:
+            table, renamed = Table(), fits_names(part.names)
+            for name, told in renamed.items():
                 values, meta = part.column(name), part.meta.get(name, Meta())
                 if values.dtype == object:
                     values = np.array([_ascii(str(v)) for v in values], dtype=bytes)
-                table[name] = values
-                table[name].unit = meta.unit or None
+                table[told] = values
+                table[told].unit = meta.unit or None
             hdu = fits.table_to_hdu(table)
             hdu.name = extension
-            for number, name in enumerate(part.names, 1):
+            for number, (name, told) in enumerate(renamed.items(), 1):
                 meta = part.meta.get(name, Meta())
-                for key, word in (("TUCD", meta.ucd), ("TCOMM", meta.description)):  # as TOPCAT reads and writes them
+                cards = (("TUCD", meta.ucd), ("TCOMM", meta.description))  # as TOPCAT reads and writes them
+                for key, word in (*cards, ("TORIG", name if name != told else "")):
                     if word:
                         hdu.header[f"{key}{number}"] = _ascii(word)
             hdu.header["MODEL"] = (_ascii(str(self.provenance.get("model", ""))), "hash of the model")
@@ -287,6 +289,40 @@ class Catalogue:
 
 def _ascii(text: str) -> str:
     return text.encode("ascii", "backslashreplace").decode()
+
+
+def fits_names(names: Sequence[str]) -> dict[str, str]:
+    """Names of columns as FITS can hold them: ASCII, and apart where upper and lower case are one.
+
+    Accents are dropped, Greek letters spelt out, other letters told by their number; of names that would be one, the
+    later ones get a number.
+
+    >>> fits_names(["p_barré", "p_Hα", "p_SA", "p_Sa"])
+    {'p_barré': 'p_barre', 'p_Hα': 'p_Halpha', 'p_SA': 'p_SA', 'p_Sa': 'p_Sa_2'}
+    """
+    found: dict[str, str] = {}
+    plain = {n.lower() for n in names if n.isascii()}
+    taken: set[str] = set()
+    for name in names:
+        told = start = "".join(map(_letter, unicodedata.normalize("NFKD", name)))
+        number = 1
+        while told.lower() in taken or (not name.isascii() and told.lower() in plain):
+            number += 1
+            told = f"{start}_{number}"
+        taken.add(told.lower())
+        found[name] = told
+    return found
+
+
+def _letter(character: str) -> str:
+    if character.isascii():
+        return character if character.isprintable() else "_"
+    if unicodedata.combining(character):
+        return ""
+    words = unicodedata.name(character, "").split()
+    if words[:2] in (["GREEK", "SMALL"], ["GREEK", "CAPITAL"]):
+        return words[-1].lower() if words[1] == "SMALL" else words[-1].title()
+    return f"u{ord(character):x}"
 
 
 ENDINGS = (".parquet", ".fits", ".vot", ".xml", ".csv", ".ecsv")

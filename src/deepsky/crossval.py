@@ -100,8 +100,9 @@ def _folds(
             for which, found in ((model, ours), (model.baseline, theirs)):
                 if which is not None:
                     found.append(_marked(predict(which, here.fold("test"), quiet=True), fold, repeat))
-    joined = _joined(ours, len(whole), k, repeats)
-    return joined, _joined(theirs, len(whole), k, repeats) if len(theirs) == len(ours) else None
+    question = json.loads(json.dumps(task.config()))
+    joined = _joined(ours, len(whole), k, repeats, question)
+    return joined, _joined(theirs, len(whole), k, repeats, question) if len(theirs) == len(ours) else None
 
 
 def _marked(part: Catalogue, fold: int, repeat: int) -> Catalogue:
@@ -114,7 +115,7 @@ def _marked(part: Catalogue, fold: int, repeat: int) -> Catalogue:
     return replace(part, held=table, children=children)
 
 
-def _joined(parts: list[Catalogue], objects: int, k: int, repeats: int) -> Catalogue:
+def _joined(parts: list[Catalogue], objects: int, k: int, repeats: int, question: Mapping[str, Any]) -> Catalogue:
     """One catalogue; a column that a fold does not have (a class that it never saw) is null there."""
     meta = {name: m for part in reversed(parts) for name, m in part.meta.items()}
     meta |= {"cv_fold": Meta(description="number of the fold that the object was in"),
@@ -124,7 +125,8 @@ def _joined(parts: list[Catalogue], objects: int, k: int, repeats: int) -> Catal
     prior = {c: sum(p.provenance["prior"].get(c, 0.0) * len(p) for p in parts) / rows for c in names}
     provenance = {
         **parts[0].provenance, "model": f"{k}-fold", "models": [p.provenance["model"] for p in parts], "k": k,
-        "repeats": repeats, "objects": objects, "prior": prior, "survey": parts[0].provenance["survey"].split("[")[0],
+        "repeats": repeats, "question": dict(question), "objects": objects, "prior": prior,
+        "survey": parts[0].provenance["survey"].split("[")[0],
     }  # fmt: skip
     provenance.pop("selection")
     below = [part.children for part in parts if part.children is not None]

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
 
 from deepsky import judging
 from deepsky.catalogue import Catalogue
 from deepsky.errors import InputError
 from deepsky.inference import predict
 from deepsky.io import write_json
-from deepsky.judging import Answers, Check, Known, Question, caveats
+from deepsky.judging import Answers, Check, Known, Question, caveats, counting
 from deepsky.metrics.intervals import Estimate
 from deepsky.model import Model
 from deepsky.survey import Survey
 from deepsky.task import Task
+from deepsky.tasks import from_config
 
 __all__ = ["Answers", "LearningCurve", "Question", "Report", "compare", "evaluate"]
 
-NOT_PREDICTED = 16  # see deepsky.catalogue.FLAGS
 MOST_BINNED = 4  # columns that are binned by where nobody says which
 LearningCurve = Sequence[tuple[int, Mapping[str, Estimate], Mapping[str, Estimate]]]
 
@@ -133,7 +132,8 @@ def evaluate(
 
     Parameters
     ----------
-    model : a model, which predicts first, or a catalogue; a catalogue needs the `task` that it answers.
+    model : a model, which predicts first, or a catalogue; a catalogue needs the `task` that it answers, where it does
+        not say so itself as that of a cross-validation does.
     catalogue : the model's answers, if they are there already.
     classical : a classical baseline's answers; by default those of the baseline that was trained with the model.
     by : columns to bin the figures by; by default the scalar columns that astronomers bin by, where there are some.
@@ -148,15 +148,13 @@ def evaluate(
     InputError : no object of the survey has both an answer and a truth, or an unknown column.
     """
     held = model if isinstance(model, Model) else None
-    if held is None and task is None:
-        raise InputError("a catalogue alone does not say what it answers", fix="evaluate(catalogue, survey, task=...)")
-    asked = _bound(held.task if held is not None else task, survey)
+    asked = _bound(task if task is not None and held is None else _asked(model), survey)
     columns = _columns(by, survey)
     known = _known(asked, survey, positive)
     given = catalogue or (model if isinstance(model, Catalogue) else predict(model, survey, quiet=True))
     everybody, names = {"ours": given}, {"ours": given.provenance.get("network", "ours")}
     if classical is None and held is not None and held.baseline is not None:
-        place = _places(given, survey)
+        place = counting.places(given, survey)
         rows = np.flatnonzero((place >= 0) & np.any([q.has for q in known.values()], axis=0))
         classical = predict(held.baseline, survey.select(rows, "judged"), quiet=True)
     if classical is not None:
@@ -197,10 +195,9 @@ def compare(
     ------
     InputError : the models answer different questions, or see `evaluate`.
     """
-    tasks = [m.task for m in (a, b) if isinstance(m, Model)] or [t for t in (task,) if t is not None]
-    if not tasks:
-        raise InputError("catalogues alone do not say what they answer", fix="compare(a, b, survey, task=...)")
-    asked, other = _bound(tasks[0], survey), _bound(tasks[-1], survey)
+    told = [task if task is not None and isinstance(m, Catalogue) else _said(m) for m in (a, b)]
+    one, two = told[0] or told[1] or _asked(a), told[1] or told[0] or _asked(b)
+    asked, other = _bound(one, survey), _bound(two, survey)
     mine, theirs = ((t.targets, set(getattr(t, "classes", ()))) for t in (asked, other))
     if mine != theirs:
         raise InputError("the models answer different questions", found=_words(asked), expected=_words(other))
@@ -219,9 +216,24 @@ def compare(
 
 
 # -- before anything is predicted -------------------------------------------------------------------------------
-def _bound(task: Task | None, survey: Survey) -> Task:
+def _said(answers: Model | Catalogue) -> Task | None:
+    """What a model answers, or a catalogue that says so."""
+    if isinstance(answers, Model):
+        return answers.task
+    told = answers.provenance.get("question")
+    return from_config(told) if told else None
+
+
+def _asked(answers: Model | Catalogue) -> Task:
+    found = _said(answers)
+    if found is None:
+        raise InputError("a catalogue alone does not say what it answers", file=getattr(answers, "file", None),
+                         fix="name it: --target COLUMN, in the library task=...")  # fmt: skip
+    return found
+
+
+def _bound(task: Task, survey: Survey) -> Task:
     """The task with its classes or numbers; those of a catalogue's task come from the whole survey."""
-    assert task is not None
     learnt = getattr(task, "prior", ()) or getattr(task, "centre", ())
     return task if learnt else task.bind(survey.whole or survey)
 
@@ -250,6 +262,9 @@ def _usual(survey: Survey) -> tuple[str, ...]:
 
 
 def _known(task: Task, survey: Survey, positive: str) -> dict[str, Known]:
+    if not len(survey):
+        raise InputError("there is no object to judge", file=survey.path, found=survey.name,
+                         fix="choose another fold, or a condition that some object fulfils")  # fmt: skip
     known = judging.known(task, survey, positive)
     if not any(q.has.any() for q in known.values()):
         raise InputError(
@@ -263,23 +278,6 @@ def _known(task: Task, survey: Survey, positive: str) -> dict[str, Known]:
 
 
 # -- judging ------------------------------------------------------------------------------------------------------
-def _places(catalogue: Catalogue, survey: Survey) -> np.ndarray:
-    """(n,) row of each object in the catalogue; -1 where it has none, or nothing was measured.
-
-    Of a cross-validation that was repeated, the first repeat is judged.
-    """
-    usable = np.ones(len(catalogue), bool)
-    if "flags" in catalogue.names:
-        usable &= catalogue.column("flags") & NOT_PREDICTED == 0
-    if "cv_repeat" in catalogue.names:
-        usable &= catalogue.column("cv_repeat") == 0
-    rows = np.flatnonzero(usable)
-    names = catalogue.table["id"].take(rows).cast(survey.index["id"].type)  # pandas writes large strings
-    place = pc.index_in(survey.index["id"], value_set=names.combine_chunks())
-    at = pc.fill_null(place, -1).to_numpy()
-    return np.where(at >= 0, rows[at] if len(rows) else -1, -1)
-
-
 def _judge(
     everybody: Mapping[str, Catalogue],
     names: Mapping[str, str],
@@ -290,11 +288,12 @@ def _judge(
     replicates: int,
     models: Mapping[str, Model | None],
 ) -> Report:
-    places = {who: _places(c, survey) for who, c in everybody.items()}
+    places = {who: counting.places(c, survey) for who, c in everybody.items()}
     first = next(iter(everybody))
     whose = {"constant": ""}
     questions, judged = {}, np.zeros(len(survey), bool)
     seen = caveats.seen_by(models.values(), survey)
+    repeats: dict[str, list[dict[str, Answers]]] = {}
     for name, question in known.items():
         good = question.has & np.all([p >= 0 for p in places.values()], axis=0)
         for who, c in everybody.items():
@@ -307,12 +306,15 @@ def _judge(
         answers = {
             w: judging.answers(question, c, places[w][rows], rows, _level(models.get(w))) for w, c in everybody.items()
         }
+        repeats[name] = [dict(answers), *_again(everybody, question, survey, rows)]
         standing, whose["constant"] = judging.standing(next(iter(answers.values())), task, everybody, survey)
         if standing is not None:
             answers["constant"] = standing
         made = judging.judge(name, answers, survey, rows, columns, replicates, seen)
         prior, assumed = judging.priors(task, next(iter(everybody.values())))
         of = caveats.of_answers(made.answers[made.first], question, prior, assumed)
+        if len(known) == 1:
+            of.pop("limits", None)  # "judged" counts them
         questions[name] = replace(made, checks=of)
     rows = np.flatnonzero(judged)
     if not len(rows):
@@ -323,33 +325,40 @@ def _judge(
             found=f"{len(next(iter(everybody.values())))} answers, {int(has.sum())} truths",
             fix="evaluate on the survey that was predicted, with its labels",
         )
-    checks = {"judged": _counted(known, places, judged, survey)}
+    model = models.get(first)
+    learnt = model is not None and model.provenance.get("survey_hash") == survey.hash
+    over_all = "cv_fold" in everybody[first].names
+    more = {
+        "over repeats": counting.repeated(repeats),
+        "left out of training": counting.wanting(task, survey, over_all) if learnt or over_all else None,
+    }
+    checks = {
+        "judged": counting.counted(known, places, judged, survey),
+        **{n: c for n, c in more.items() if c is not None},
+    }
     for who in everybody if "first" in everybody else [first]:  # of two models that are compared, of both
         told = caveats.checks(models.get(who), survey, everybody[who], rows, places[who][rows])
         checks |= {n if who == "ours" or n in caveats.OF_SURVEY else f"{n} ({who})": c for n, c in told.items()}
     return Report("", questions, survey, rows, {**names, **whose}, checks)
 
 
+def _again(
+    everybody: Mapping[str, Catalogue], question: Known, survey: Survey, rows: np.ndarray
+) -> Iterator[dict[str, Answers]]:
+    """The answers of the further repeats of cross-validations, of those who have as many, to the objects `rows`."""
+    count = {w: int(c.column("cv_repeat").max()) + 1 if "cv_repeat" in c.names else 1 for w, c in everybody.items()}
+    for repeat in range(1, max(count.values())):
+        made = {}
+        for who, c in everybody.items():
+            if repeat < count[who]:
+                at = counting.places(c, survey, repeat)[rows]
+                made[who] = judging.answers(question, c, at[at >= 0], rows[at >= 0])
+        yield made
+
+
 def _level(model: Model | None) -> float | None:
     """Of the conformal sets or intervals."""
     return None if model is None or "level" not in model.calibration else float(model.calibration["level"][0])
-
-
-def _counted(known: Mapping[str, Known], places: Mapping[str, np.ndarray], judged: np.ndarray, survey: Survey) -> Check:
-    """How many objects are judged, and why the others are not."""
-    has = np.any([q.has for q in known.values()], axis=0)
-    answered = np.all([p >= 0 for p in places.values()], axis=0)
-    lost = {
-        "no truth": int((~has).sum()),
-        "no answer (missing in the catalogue, or nothing measured)": int((has & ~answered).sum()),
-        "an answer that is not finite": int((has & answered & ~judged).sum()),
-    }
-    words = ", ".join(f"{n:,} with {why}" for why, n in lost.items() if n)
-    share = lost["no answer (missing in the catalogue, or nothing measured)"] / max(int(has.sum()), 1)
-    text = f"{int(judged.sum()):,} of {len(survey):,} objects" + (f"; left out: {words}" if words else "")
-    return Check(
-        text, "warn" if share > 0.01 else "", {"judged": int(judged.sum()), "of": len(survey), "left out": lost}
-    )
 
 
 def _provenance(catalogue: Catalogue, model: Model | None) -> dict[str, Any]:

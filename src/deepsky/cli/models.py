@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -27,6 +29,8 @@ from deepsky.cli.options import (
 from deepsky.errors import InputError
 
 if TYPE_CHECKING:
+    from deepsky.catalogue import Catalogue
+    from deepsky.model import Model
     from deepsky.survey import Survey
 
 Target = Annotated[str | None, typer.Option(help="label or truth column; several with commas")]
@@ -36,7 +40,11 @@ Minutes = Annotated[float | None, typer.Option(help="time budget of the training
 TaskSet = Annotated[list[str] | None, typer.Option("--task-set", help="setting of the task, as key=value")]
 NetworkSet = Annotated[list[str] | None, typer.Option("--network-set", help="setting of the network, as key=value")]
 By = Annotated[str | None, typer.Option(help="columns to bin by, with commas")]
-Fold = Annotated[str, typer.Option(help="test, or all of a survey that the model did not learn from")]
+Fold = Annotated[
+    str, typer.Option(help="by default test; all of a survey that was not learnt from, or that is cross-validated")
+]
+Asked = Annotated[str | None, typer.Option("--target", help="what a catalogue answers, where it does not say")]
+ANSWERS = "a model, or a catalogue: its file, or the folder of deepsky predict or crossval"
 Slice = Annotated[str | None, typer.Option("--slice", help='only where this holds: "mag > 22 & fwhm > 1"')]
 Positive = Annotated[str, typer.Option(help="of two classes, the one that completeness and purity are told of")]
 AS_IT_WAS = {"survey", "to", "labels", "id_column", "quiet", "run"}  # what may stand beside --from
@@ -133,7 +141,7 @@ def predict(
     quiet: Quiet = False,
 ) -> None:
     """Apply MODEL to every object of SURVEY: a catalogue. Stopped at any moment, the same command goes on."""
-    from deepsky.catalogue import check_name
+    from deepsky.catalogue import check_name, fits_names
     from deepsky.inference import predict as run
 
     for name in write or []:
@@ -143,6 +151,10 @@ def predict(
     made = run(load(model, trust), here if fold is None else here.fold(fold), to=to, **given)
     for name in write or []:
         typer.echo(made.write(name))
+        if name.lower().endswith(".fits"):
+            for old, new in fits_names(made.names).items():
+                if old != new:
+                    typer.echo(f"note: FITS cannot hold the column {old!r}: it is called {new!r} there")
     for doubt in made.provenance["unchecked"]:
         typer.echo(f"note: {doubt}")
     typer.echo(made)
@@ -150,11 +162,12 @@ def predict(
 
 @app.command(epilog=examples("evaluate model/ galaxies/ --by mag,fwhm",
                              "evaluate model/ other-survey/ --labels labels.csv --fold all",
-                             'evaluate model/ galaxies/ --slice "mag > 22 & fwhm > 1"'))  # fmt: skip
+                             'evaluate model/ galaxies/ --slice "mag > 22 & fwhm > 1"',
+                             "evaluate catalogue/ galaxies/ --target morphology"))  # fmt: skip
 def evaluate(
-    model: Path,
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help=ANSWERS)],
     survey: Path,
-    fold: Fold = "test",
+    fold: Fold = "",
     to: Annotated[Path | None, typer.Option(help="folder of report.html and report.json")] = None,
     by: By = None,
     slice_: Slice = None,
@@ -162,20 +175,28 @@ def evaluate(
     labels: Labels = None,
     id_column: IdColumn = None,
     trust: Trust = None,
+    target: Asked = None,
+    task: TaskName = "classify",
+    task_set: TaskSet = None,
 ) -> None:
-    """Hold MODEL's answers against the truth of a fold. Writes report.html and report.json."""
+    """Hold the answers of MODEL against the truth of a fold. Writes report.html and report.json."""
     from deepsky.evaluation import evaluate as run
 
-    here = _folded(open_survey(survey, labels, id_column=id_column), fold, slice_)
-    typer.echo(run(load(model, trust), here, by=names(by), to=to or model / "report", positive=positive))
+    whole = open_survey(survey, labels, id_column=id_column)
+    held, asked = _answers(model, trust), question(task, target, whole, task_set) if target else None
+    fold = fold or _usual_fold(held)
+    here = _folded(whole, fold, slice_)
+    place = to or _report_folder(model, held, whole, fold, slice_)
+    typer.echo(run(held, here, task=asked, by=names(by), to=place, positive=positive))
 
 
-@app.command(epilog=examples("compare model_a/ model_b/ galaxies/ --to comparison/"))
+@app.command(epilog=examples("compare model_a/ model_b/ galaxies/ --to comparison/",
+                             "compare crossval_a/ crossval_b/ galaxies/ --to comparison/"))  # fmt: skip
 def compare(
-    model_a: Path,
-    model_b: Path,
+    model_a: Annotated[Path, typer.Argument(metavar="MODEL_A", help=ANSWERS)],
+    model_b: Annotated[Path, typer.Argument(metavar="MODEL_B", help=ANSWERS)],
     survey: Path,
-    fold: str = "test",
+    fold: Fold = "",
     to: To = Path("comparison"),
     by: By = None,
     slice_: Slice = None,
@@ -183,15 +204,68 @@ def compare(
     labels: Labels = None,
     id_column: IdColumn = None,
     trust: Trust = None,
+    target: Asked = None,
+    task: TaskName = "classify",
+    task_set: TaskSet = None,
 ) -> None:
     """Compare two models on the same objects. Paired intervals, change per bin, a gallery of the objects that flip."""
     from deepsky.evaluation import compare as run
 
-    here = _folded(open_survey(survey, labels, id_column=id_column), fold, slice_)
-    typer.echo(run(load(model_a, trust), load(model_b, trust), here, by=names(by), to=to, positive=positive))
+    whole = open_survey(survey, labels, id_column=id_column)
+    a, b = (_answers(path, trust) for path in (model_a, model_b))
+    asked = question(task, target, whole, task_set) if target else None
+    folds = {_usual_fold(a), _usual_fold(b)}  # a model is fair on its test fold alone, a cross-validation everywhere
+    here = _folded(whole, fold or ("all" if folds == {"all"} else "test"), slice_)
+    typer.echo(run(a, b, here, task=asked, by=names(by), to=to, positive=positive))
+
+
+def _answers(path: Path, trust: str | None) -> Model | Catalogue:
+    """A model, or a catalogue: its Parquet file, or the folder of a prediction or cross-validation."""
+    from deepsky.catalogue import Catalogue
+
+    is_catalogue = path.suffix == ".parquet" or any((path / n).exists() for n in ("catalogue.parquet", "crossval.json"))
+    return Catalogue.read(path) if is_catalogue else load(path, trust)
+
+
+def _usual_fold(held: Model | Catalogue) -> str:
+    """The objects that were not learnt from: all of a cross-validation."""
+    return "all" if "cv_fold" in getattr(held, "names", ()) else "test"
 
 
 def _folded(survey: Survey, fold: str, slice_: str | None) -> Survey:
     """A fold of a survey, or all of it, where an expression holds."""
     here = survey if fold == "all" else survey.fold(fold)
-    return here.where(slice_) if slice_ else here
+    if not slice_:
+        return here
+    made = here.where(slice_)
+    if not len(made):
+        words = dict.fromkeys(re.findall(r"[^\W\d]\w*", slice_))
+        held = [f"{n} {_range(here.column(n))}" for n in words if n in here.index.column_names]
+        raise InputError(
+            "no object fulfils the expression",
+            file=survey.path,
+            keyword="--slice",
+            found=slice_,
+            expected="; ".join(held) or "a condition that some object fulfils",
+            fix="choose another --slice" + ("" if fold == "all" else " or --fold"),
+        )
+    return made
+
+
+def _range(values: Any) -> str:
+    """What a column holds, in words."""
+    if values.dtype.kind in "iuf":
+        finite = values[values == values]
+        return f"from {finite.min():.6g} to {finite.max():.6g}" if len(finite) else "not measured"
+    held = sorted({str(v) for v in values if v is not None})
+    return "one of " + ", ".join(held[:8]) + (" and others" if len(held) > 8 else "")
+
+
+def _report_folder(path: Path, held: Model | Catalogue, survey: Survey, fold: str, slice_: str | None) -> Path:
+    """Where the report goes unasked: ``report`` is that of the model's own test fold (of a cross-validation: of all its
+    objects), and every other choice of objects has a name of its own."""
+    own = held.provenance.get("survey_hash") == survey.hash and fold == _usual_fold(held) and not slice_
+    words = "-".join(re.sub(r"\W+", "-", w).strip("-") for w in (survey.schema.name, fold, slice_ or "") if w)
+    sign = hashlib.sha256(repr((survey.hash, fold, slice_)).encode()).hexdigest()[:6]  # x > 1 and x < 1 read alike
+    name = "report" if own else f"report-{words[:60]}-{sign}"
+    return path / name if path.is_dir() else path.with_name(f"{path.stem}-{name}")

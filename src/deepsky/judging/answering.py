@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
@@ -88,7 +88,7 @@ class Known:
     truth : (n,) codes of `names`, or numbers.
     has : (n,) bool, whether there is a truth to judge by: not for a missing label, nor for a mere limit.
     columns : of the catalogue that answer it: one a class in the order of `names`, or the one number.
-    censored : objects of which only a limit is known.
+    limited : (n,) bool, objects of which only a limit is known.
     strange : labels that the task does not know, with their numbers of objects.
     """
 
@@ -98,8 +98,13 @@ class Known:
     names: tuple[str, ...]
     columns: tuple[str, ...]
     unit: str = ""
-    censored: int = 0
+    limited: np.ndarray = field(default_factory=lambda: np.zeros(1, bool))
     strange: Mapping[str, int] | None = None
+
+    @property
+    def censored(self) -> int:
+        """How many objects have only a limit."""
+        return int(self.limited.sum())
 
 
 def known(task: Task, survey: Survey, positive: str = "") -> dict[str, Known]:
@@ -137,7 +142,7 @@ def known(task: Task, survey: Survey, positive: str = "") -> dict[str, Known]:
     finite = np.isfinite(y)
     return {
         name: Known("values", y[:, i], finite[:, i] & (limit[:, i] == 0), (name,), (name,), units[i],
-                    int((finite[:, i] & (limit[:, i] != 0)).sum()))
+                    finite[:, i] & (limit[:, i] != 0))
         for i, name in enumerate(names)
     }  # fmt: skip
 
