@@ -200,7 +200,9 @@ def _finish(
     for name in prepared.labels:
         own = {"id": prepared.items["id"], name: prepared.items[name]}
         column = prepared.source.schema.columns[name]
-        label_layer.write(to, label_layer.from_columns(own, {name: column}).without(lost), labeller="source")
+        judged = prepared.source.schema.reader != "native"  # whose schema says how its labels move
+        found = label_layer.from_columns(own, {name: column}, declared=not judged)
+        label_layer.write(to, found.without(lost), labeller="source")
     if labels is not None:
         label_layer.write(to, labels.without(lost))
         notes += list(labels.notes)

@@ -15,13 +15,14 @@ from deepsky import registry
 from deepsky.errors import InputError
 from deepsky.labels import ids as by_id
 from deepsky.labels import positions as by_position
+from deepsky.labels import turning
 from deepsky.schema import Column
 from deepsky.tables import as_table, is_path, unit_of
 
 EXTRA = ("refuse", "ignore")
 ABOUT = ("labeller", "date", "confidence")  # columns that describe a row and are no labels
 MAX_CLASSES = 200
-TURNS = re.compile(r"(pos(ition)?_?ang(le)?|pa|theta|phi|e[12]|g[12]|gamma_?[12]|d?[xy])(_|$)", re.IGNORECASE)
+PIXELS = ("", "pix", "pixel")  # units of a vector that moves with the pixels
 ERRORS = ("{}_sigma", "{}_err", "{}_error", "e_{}")
 LONG = pa.schema([("id", pa.string()), ("name", pa.string()), ("value", pa.string()), ("labeller", pa.string()),
                   ("date", pa.string()), ("confidence", pa.float64())])  # fmt: skip
@@ -62,7 +63,8 @@ def match(
 
     Parameters
     ----------
-    labels : path of a table, DataFrame, astropy Table, Arrow table or dict of columns.
+    labels : path of a table, DataFrame, astropy Table, Arrow table or dict of columns. The header of a column may
+        declare how it moves with the image, as ``jet:direction`` (see `deepsky.labels.turning`).
     objects : their ids (``id``, ``object_id``, ``name``) and positions (``ra``, ``dec``).
     id_column : the column of `labels` that holds ids; by default the one that fits best. Ids are compared as they are,
         then as file names without folder and ending, then without leading zeros.
@@ -79,6 +81,7 @@ def match(
         raise InputError("no such treatment of extra labels", found=extra, known=EXTRA)
     where = str(labels) if is_path(labels) else "labels"
     table = as_table(registry.find("surveys", "table").read_table(labels)[0] if is_path(labels) else labels)
+    table, told = _headers(table, where)
     if id_column is not None and id_column not in table.column_names:
         raise InputError("no such column of ids", file=where, found=id_column, known=table.column_names)
     notes: list[str] = []
@@ -99,15 +102,31 @@ def match(
     names = _label_columns(table, skip, where)
     ids = objects["id"].take(pa.array(at))
     table = table.take(pa.array(rows))
-    return _long(table, ids, names, objects.num_rows, where, notes)
+    return _long(table, ids, names, objects.num_rows, where, notes, told)
 
 
-def from_columns(columns: Mapping[str, Any], described: Mapping[str, Column]) -> Matched:
-    """Labels that a reader found itself: ``id`` and one column a label."""
+def _headers(table: pa.Table, where: str) -> tuple[pa.Table, dict[str, turning.Header]]:
+    """The table without the declarations in its headers, and these by name."""
+    told = [turning.header(n) for n in table.column_names]
+    names = [h.name for h in told]
+    if len(set(names)) < len(names):
+        twice = next(n for n in names if names.count(n) > 1)
+        raise InputError("two columns of one name, but for what their headers declare", file=where, found=twice)
+    return table.rename_columns(names), {h.name: h for h in told}
+
+
+def from_columns(columns: Mapping[str, Any], described: Mapping[str, Column], *, declared: bool = False) -> Matched:
+    """Labels that a reader found itself: ``id`` and one column a label.
+
+    Parameters
+    ----------
+    declared : what `described` says of how a label moves is so (a native survey); else names and classes are judged.
+    """
     table = as_table(columns)
     names = [n for n in table.column_names if n != "id"]
-    made = _long(table, table["id"], names, table.num_rows, "labels of the source", [])
-    known = {n: replace(c, role=made.columns[n].role, classes=made.columns[n].classes, dtype=made.columns[n].dtype)
+    made = _long(table, table["id"], names, table.num_rows, "labels of the source", [], {})
+    known = {n: replace(c, role=made.columns[n].role, classes=made.columns[n].classes, dtype=made.columns[n].dtype,
+                        moves=c.moves if declared or n == "y" else made.columns[n].moves)  # y: the answers, of arrays
              for n, c in described.items() if n in made.columns}  # fmt: skip
     return replace(made, columns={**made.columns, **known}, notes=())
 
@@ -130,14 +149,21 @@ def _about(table: pa.Table, name: str, kind: pa.DataType) -> pa.Array:
 
 
 def _long(
-    table: pa.Table, ids: pa.ChunkedArray, names: list[str], objects: int, where: str, notes: list[str]
+    table: pa.Table,
+    ids: pa.ChunkedArray,
+    names: list[str],
+    objects: int,
+    where: str,
+    notes: list[str],
+    headers: Mapping[str, turning.Header],
 ) -> Matched:
     labeller, date = (_about(table, n, pa.string()) for n in ABOUT[:2])
     confidence = _about(table, "confidence", pa.float64())
     told_apart = labeller.null_count < len(labeller)
     parts, columns = [], dict[str, Column]()
     for name, values in _flat(table, names):
-        text, column = _values(name, values, unit_of(table, name) if name in names else "", where, notes)
+        unit = (unit_of(table, name) if name in names else "") or turning.unit(name)
+        text, column = _values(headers.get(name, turning.Header(name)), values, unit, where, notes)
         if column is None:
             continue
         has = pc.is_valid(text)
@@ -152,7 +178,8 @@ def _long(
         columns[name] = column
     if not parts:
         raise InputError("no column holds a label", file=where, found="every value is missing")
-    return Matched(pa.concat_tables(parts), _with_errors(columns, notes), tuple(notes))
+    made = pa.concat_tables(parts)
+    return Matched(made, _paired(_with_errors(columns, notes), made, headers, where, notes), tuple(notes))
 
 
 def _flat(table: pa.Table, names: list[str]) -> Iterable[tuple[str, pa.Array]]:
@@ -166,10 +193,11 @@ def _flat(table: pa.Table, names: list[str]) -> Iterable[tuple[str, pa.Array]]:
             yield name, column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
 
 
-def _values(name: str, values: pa.Array, unit: str, where: str, notes: list[str]) -> tuple[pa.Array, Column | None]:
+def _values(
+    header: turning.Header, values: pa.Array, unit: str, where: str, notes: list[str]
+) -> tuple[pa.Array, Column | None]:
     """Values as text with nulls where there is no label, and what they are."""
-    kind = values.type
-    moves: Any = "fixed" if TURNS.match(name) else "scalar"
+    kind, name = values.type, header.name
     if (
         pa.types.is_boolean(kind)
         or pa.types.is_integer(kind)
@@ -190,8 +218,8 @@ def _values(name: str, values: pa.Array, unit: str, where: str, notes: list[str]
         words = [None if not h else str(int(v)) if whole else repr(float(v)) for v, h in zip(plain, has, strict=True)]
         if whole and np.abs(plain[has]).max() >= 2**53:  # an id or a bit mask: floats would not hold it
             words = [None if v is None else str(v) for v in pc.cast(values, pa.int64()).to_pylist()]
-        if moves == "fixed":
-            notes.append(f"{name!r} may turn with the image: no rotation is allowed when it is a target")
+        moves: Any = header.moves or turning.of_numbers(name)
+        _say_moves(header, moves, notes)
         return pa.array(words, pa.string()), Column("int64" if whole else "float64", unit, "label", moves)
     text = [None if v is None else str(v).strip() or None for v in values.to_pylist()]
     has = np.array([v is not None for v in text])
@@ -204,7 +232,20 @@ def _values(name: str, values: pa.Array, unit: str, where: str, notes: list[str]
         return pa.array(text, pa.string()), Column("str", unit, "scalar")
     if len(classes) == 1:
         notes.append(f"{name!r} has one class only ({classes[0]!r}): nothing can be learnt from it")
-    return pa.array(text, pa.string()), Column("str", unit, "label", classes=tuple(classes))
+    if header.moves not in {"", "scalar", "handed", "fixed"}:
+        raise InputError("text does not turn with an image", file=where, keyword=name, found=header.moves,
+                         expected="scalar, handed or fixed")  # fmt: skip
+    moves = header.moves or turning.of_classes(name, classes)
+    _say_moves(header, moves, notes)
+    return pa.array(text, pa.string()), Column("str", unit, "label", moves, classes=tuple(classes))
+
+
+def _say_moves(header: turning.Header, moves: str, notes: list[str]) -> None:
+    """A note where a name or its classes forbid some augmentation, and what to write where they do not mean it."""
+    told = {"fixed": "may turn with the image: no rotation is allowed when it is a target",
+            "handed": "may change its sense in a mirror: no flips are allowed when it is a target"}  # fmt: skip
+    if moves in told and not header.moves:
+        notes.append(f"{header.name!r} {told[moves]} (if it stays: {header.name}:scalar in the header)")
 
 
 def _missing(name: str, has: np.ndarray, notes: list[str]) -> None:
@@ -254,6 +295,40 @@ def _with_errors(columns: dict[str, Column], notes: list[str]) -> dict[str, Colu
                 if other:
                     out[other] = replace(columns[other], role="scalar")
     return out
+
+
+def _paired(
+    columns: dict[str, Column], table: pa.Table, headers: Mapping[str, turning.Header], where: str, notes: list[str]
+) -> dict[str, Column]:
+    """Two components of one thing, such as ``e1`` and ``e2``, are also one column that turns with the image."""
+    out = dict(columns)
+    numbers = [n for n, c in columns.items() if c.dtype != "str" and c.role == "label"]
+    declared = {n: headers[n].moves for n in numbers if n in headers and headers[n].moves}
+    for name, (moves, first, second) in turning.pairs(numbers, declared).items():
+        one, two = columns[first], columns[second]
+        sigma = one.sigma.removeprefix(first) if one.sigma.startswith(first) else one.sigma
+        together = (one.dtype, one.unit) == (two.dtype, two.unit) and two.sigma == (second + sigma if sigma else "")
+        known = _most_below_one(table, (first, second)) if moves == "spin2" else one.unit in PIXELS
+        meant = first in declared or (one.dtype == "float64" and known)
+        if name in columns or one.limit or two.limit or not (together and meant):
+            continue
+        out[name] = replace(one, moves=moves, parts=(first, second), sigma=sigma)
+        out |= {n: replace(columns[n], moves=moves, role="scalar") for n in (first, second)}
+        notes[:] = [n for n in notes if not n.startswith((f"{first!r} may turn", f"{second!r} may turn"))]
+        notes.append(f"{first!r} and {second!r} are the components of {name!r}, which turns with the image ({moves}); "
+                     f"{first}:fixed and {second}:fixed in the header keep them apart")  # fmt: skip
+    for name, told in declared.items():
+        if told in {"vector", "spin2"} and out[name].role == "label":
+            raise InputError(f"a {told} has two components", file=where, keyword=name, found="one column",
+                             expected="e1:spin2 and e2:spin2, or dx:vector and dy:vector, alike in unit and errors",
+                             fix=f"{name}:fixed in the header forbids the image to turn")  # fmt: skip
+    return out
+
+
+def _most_below_one(table: pa.Table, names: tuple[str, ...]) -> bool:
+    """Whether the values are those of ellipticities or shears, and not of magnitudes, say."""
+    values = table.filter(pc.is_in(table["name"], value_set=pa.array(names)))["value"]
+    return bool(np.quantile(np.abs(pc.cast(values, pa.float64()).to_numpy()), 0.99) <= 1)
 
 
 def natural(word: str) -> tuple[int, float, str]:
