@@ -107,6 +107,17 @@ def test_what_cannot_be_learnt_is_left_out_and_said(survey: Survey, caplog: pyte
         train(tasks.Classify("sense"), here, **{**QUICK, "network": "dihedral:mlp", "settings": {}})
 
 
+def test_sentinels_are_not_learnt_and_said(survey: Survey, caplog: pytest.LogCaptureFixture) -> None:
+    z = np.linspace(0.1, 2, len(survey))
+    here = labelled(survey, z=np.where(np.arange(len(survey)) % 7, z, -99.0))
+    task = tasks.Regress("z").bind(here.fold("train"))
+    assert task.centre[0] == pytest.approx(1.05, abs=0.3) and task.scale[0] < 1
+    with caplog.at_level(logging.WARNING, "deepsky"):
+        folds = resolve.labelled(resolve.folds(here), task)
+    assert "z: values of -99 taken as missing (if they are meant: z:kept in the header" in caplog.text
+    assert len(folds["train"]) < len(here.fold("train"))
+
+
 def test_angles_without_unit_or_out_of_range_are_refused_before_a_run_begins(survey: Survey, tmp_path: Path) -> None:
     ramp = np.linspace(0, 359, len(survey))
     for name, values, moves, words in (

@@ -15,6 +15,7 @@ from deepsky.augment import Augmentation
 from deepsky.augment._parts import pairs, period
 from deepsky.augment.dihedral import VIEWS
 from deepsky.errors import InputError
+from deepsky.labels.sentinels import TAKEN
 from deepsky.networks import Network
 from deepsky.sample import Truth
 from deepsky.survey import Survey
@@ -186,12 +187,22 @@ def drawn(task: Task, balance: bool) -> Task:
 def labelled(folds: dict[str, Survey], task: Task) -> dict[str, Survey]:
     """The folds without the objects that have no label, so that no batch is spent on them.
 
+    What the label table held instead of a value (-99) and is taken as missing, is said.
+
     Raises
     ------
     InputError : a training or validation fold in which no object has one.
     """
     if not task.targets:
         return folds
+    train = folds["train"]
+    for name in task.reads:
+        column = train.schema.columns[name]
+        for part in column.parts or (name,):
+            about = train.schema.columns.get(part, column).description
+            if TAKEN in about:
+                _log.warning("%s: %s: %s (if they are meant: %s:kept in the header of the label table)",
+                             train.path, part, about, part)  # fmt: skip
     found = {}
     for name, survey in folds.items():
         has = task.labelled(survey.gather(slice(None), truth=task.targets, observations=())).numpy()

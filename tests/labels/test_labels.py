@@ -16,7 +16,7 @@ from tests.folds import made
 
 from deepsky import labels
 from deepsky.errors import InputError
-from deepsky.labels import turning
+from deepsky.labels import sentinels, turning
 from deepsky.labels.ids import bare, plain
 from deepsky.schema import Column
 from deepsky.survey import Survey
@@ -176,6 +176,35 @@ def test_missing_and_masked_cells_are_no_labels(survey: Survey, tmp_path: Path) 
     assert value_of(read, "kind")["o1"] is None
     codes = read.truth("kind").value
     assert set(codes[[i for i, n in enumerate(read.id) if n in {"o1", "o4", "o7", "o10"}]].tolist()) == {-1}
+
+
+@pytest.mark.parametrize(
+    ("values", "hidden"),
+    [
+        ([-99.0, -99.0, 0.1, 0.5, 0.3, 0.9, 0.2], {-99.0: 2}),
+        ([-99.0, -99.0, 99.0, 99.0, 18.1, 24.5, 20.3, 21.9, 22.2], {-99.0: 2, 99.0: 2}),
+        ([-9999, -9999, 1, 2, 3, 4, 5], {-9999.0: 2}),
+        ([-1.0, -1.0, 0.1, 0.5, 0.3, 0.9, 0.2], {-1.0: 2}),
+        ([-1.0, -1.0, -0.2, 0.5, 0.3, 0.9, 0.2], {}),  # a logarithm
+        ([-1, -1, 0, 1, 2, 3, 4, 5], {}),  # a class
+        ([-99.0, 0.1, 0.5, 0.3, 0.9, 0.2], {}),  # once: an outlier, which is not ours to hide
+        ([99.0, 99.0, 80.0, 91.0, 95.0, 99.5, 120.0], {}),
+        ([-99.0, -99.0, -60.0, 10.0, 35.0, 70.0, 3.0], {}),
+        ([0.0, 0.0, 0.0, 5.0, 1e4, 3.0, 8.0], {}),
+        ([-99.0] * 6, {}),
+    ],
+)
+def test_numbers_that_mean_no_value(values: list[float], hidden: dict[float, int]) -> None:
+    assert sentinels.found(np.array(values, float)) == hidden
+    table, ids = {"id": IDS[: len(values)], "z": values}, objects(IDS[: len(values)])
+    made = labels.match(table, ids)
+    kept = {float(v) for v in made.table["value"].to_pylist()}
+    assert kept == set(values) - set(hidden) and len(made.table) == len(values) - sum(hidden.values())
+    assert sum("taken as missing (if they are meant: z:kept in the header)" in n for n in made.notes) == len(hidden)
+    assert len(labels.match({"id": table["id"], "z:kept": values}, ids).table) == len(values)
+    own = labels.from_columns(table, {"z": Column(role="label")})
+    assert len(own.table) == len(made.table) and len(own.notes) == len(hidden)
+    assert len(labels.from_columns(table, {"z": Column(role="label")}, declared=True).table) == len(values)
 
 
 def test_nothing_but_missing(survey: Survey) -> None:

@@ -203,6 +203,7 @@ def _finish(
         judged = prepared.source.schema.reader != "native"  # whose schema says how its labels move
         found = label_layer.from_columns(own, {name: column}, declared=not judged)
         label_layer.write(to, found.without(lost), labeller="source")
+        notes += list(found.notes)
     if labels is not None:
         label_layer.write(to, labels.without(lost))
         notes += list(labels.notes)

@@ -15,7 +15,7 @@ from deepsky import registry
 from deepsky.errors import InputError
 from deepsky.labels import ids as by_id
 from deepsky.labels import positions as by_position
-from deepsky.labels import turning
+from deepsky.labels import sentinels, turning
 from deepsky.schema import Column
 from deepsky.tables import as_table, is_path, unit_of
 
@@ -64,7 +64,8 @@ def match(
     Parameters
     ----------
     labels : path of a table, DataFrame, astropy Table, Arrow table or dict of columns. The header of a column may
-        declare how it moves with the image, as ``jet:direction`` (see `deepsky.labels.turning`).
+        declare how it moves with the image, as ``jet:direction`` (see `deepsky.labels.turning`); ``z:kept`` keeps
+        values such as -99, which else are no labels where they lie far beyond the others (`deepsky.labels.sentinels`).
     objects : their ids (``id``, ``object_id``, ``name``) and positions (``ra``, ``dec``).
     id_column : the column of `labels` that holds ids; by default the one that fits best. Ids are compared as they are,
         then as file names without folder and ending, then without leading zeros.
@@ -124,11 +125,15 @@ def from_columns(columns: Mapping[str, Any], described: Mapping[str, Column], *,
     """
     table = as_table(columns)
     names = [n for n in table.column_names if n != "id"]
-    made = _long(table, table["id"], names, table.num_rows, "labels of the source", [], {})
+    kept = {n: turning.Header(n, kept=declared) for n in names}
+    notes: list[str] = []
+    made = _long(table, table["id"], names, table.num_rows, "labels of the source", notes, kept)
     known = {n: replace(c, role=made.columns[n].role, classes=made.columns[n].classes, dtype=made.columns[n].dtype,
-                        moves=c.moves if declared or n == "y" else made.columns[n].moves)  # y: the answers, of arrays
+                        moves=c.moves if declared or n == "y" else made.columns[n].moves,  # y: the answers, of arrays
+                        description=made.columns[n].description or c.description)
              for n, c in described.items() if n in made.columns}  # fmt: skip
-    return replace(made, columns={**made.columns, **known}, notes=())
+    said = tuple(n for n in notes if sentinels.TAKEN in n)
+    return replace(made, columns={**made.columns, **known}, notes=said)
 
 
 def _label_columns(table: pa.Table, skip: set[str], where: str) -> list[str]:
@@ -213,6 +218,9 @@ def _values(
                              expected="numbers", fix="leave a cell empty where there is no label")  # fmt: skip
         has = np.isfinite(plain)
         _missing(name, has, notes)
+        hidden = {} if header.kept else sentinels.found(plain[has])
+        has &= ~np.isclose(plain[:, None], np.array(list(hidden))[None], rtol=1e-6).any(1)
+        about = _say_hidden(name, hidden, plain[has], notes)
         if not has.any():
             return values, None
         words = [None if not h else str(int(v)) if whole else repr(float(v)) for v, h in zip(plain, has, strict=True)]
@@ -220,7 +228,8 @@ def _values(
             words = [None if v is None else str(v) for v in pc.cast(values, pa.int64()).to_pylist()]
         moves: Any = header.moves or turning.of_numbers(name)
         _say_moves(header, moves, notes)
-        return pa.array(words, pa.string()), Column("int64" if whole else "float64", unit, "label", moves)
+        dtype = "int64" if whole else "float64"
+        return pa.array(words, pa.string()), Column(dtype, unit, "label", moves, description=about)
     text = [None if v is None else str(v).strip() or None for v in values.to_pylist()]
     has = np.array([v is not None for v in text])
     _missing(name, has, notes)
@@ -246,6 +255,14 @@ def _say_moves(header: turning.Header, moves: str, notes: list[str]) -> None:
             "handed": "may change its sense in a mirror: no flips are allowed when it is a target"}  # fmt: skip
     if moves in told and not header.moves:
         notes.append(f"{header.name!r} {told[moves]} (if it stays: {header.name}:scalar in the header)")
+
+
+def _say_hidden(name: str, hidden: Mapping[float, int], others: np.ndarray, notes: list[str]) -> str:
+    """A note of each sentinel, and in short what the column is to say of them."""
+    for value, many in hidden.items():
+        notes.append(f"{many:,} values of {name!r} are {value:g}, the others {others.min():.4g} to {others.max():.4g}: "
+                     f"{sentinels.TAKEN} (if they are meant: {name}:kept in the header)")  # fmt: skip
+    return f"values of {' and '.join(f'{v:g}' for v in hidden)} {sentinels.TAKEN}" if hidden else ""
 
 
 def _missing(name: str, has: np.ndarray, notes: list[str]) -> None:
