@@ -222,9 +222,12 @@ def _labels(
         found = label_layer.match(labels, objects, id_column=id_column, extra="ignore")
         notes += found.notes
         described = dict(found.columns)
-        for name in found.columns:
+        for name, column in found.columns.items():
+            if column.parts:
+                shown[name] = f"{column.moves} of {' and '.join(column.parts)}"
+                continue
             values = found.table.filter(pc.equal(found.table["name"], name))["value"]
-            numbers = found.columns[name].dtype != "str"
+            numbers = column.dtype != "str"
             shown[name] = _distribution(pc.cast(values, pa.float64()) if numbers else values)
     return described, shown
 

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+import torch
 from torch import nn
 
 from deepsky import registry
 from deepsky.augment import Augmentation
+from deepsky.augment._parts import pairs, period
 from deepsky.augment.dihedral import VIEWS
 from deepsky.errors import InputError
+from deepsky.labels.sentinels import TAKEN
 from deepsky.networks import Network
+from deepsky.sample import Truth
 from deepsky.survey import Survey
 from deepsky.task import Task
 from deepsky.tasks.classify import Classify
+
+_log = logging.getLogger("deepsky")
 
 
 def folds(survey: Survey) -> dict[str, Survey]:
@@ -70,13 +78,50 @@ def user_module(network: nn.Module) -> Network:
 def augmentation(words: str, train: Survey, observation: str, task: Task) -> str:
     if words == "none" or (words == "auto" and train.schema.observations[observation].kind != "image"):
         return ""
+    truths = _declared(train, task, task.reads)
     if words == "auto":
-        # a target without a declared behaviour under rotation forbids it
-        truths = task.declared(train.gather(np.arange(1), truth=task.reads, observations=())).truth
-        return "" if any(t.moves == "fixed" for t in truths.values()) else "dihedral"
+        words = _suitable(truths, train)
+    if not words:
+        return ""
+    _check_angles(truths, train, words)
     # once on a real object: a target that forbids it, a missing PSF or pixel scale shows only then
     Augmentation.parse(words)(task.declared(train.gather(np.arange(1), truth=task.reads)), seed=0, epoch=0)
     return words
+
+
+def _suitable(truths: Mapping[str, Truth], train: Survey) -> str:
+    """The default augmentation without what a target forbids; that is said."""
+    together = pairs(truths)
+    lone = [n for n, t in truths.items() if t.moves in {"vector", "spin2"} and t.value.ndim == 1
+            and n not in {*together, *together.values()}]  # fmt: skip
+    fixed = [n for n, t in truths.items() if t.moves == "fixed"] + lone
+    if fixed:
+        _log.warning("%s: no turns or flips in training, since %s may turn with the image; if not, call the column "
+                     "%s:scalar in the label table", train.path, ", ".join(fixed), fixed[0])  # fmt: skip
+        return ""
+    handed = [n for n, t in truths.items() if t.moves == "handed"]
+    if handed:
+        _log.warning("%s: no flips in training, since %s may change its sense in a mirror; if not, call the column "
+                     "%s:scalar in the label table", train.path, ", ".join(handed), handed[0])  # fmt: skip
+        return "dihedral(flips=False)"
+    return "dihedral"
+
+
+def _check_angles(truths: Mapping[str, Truth], train: Survey, words: str) -> None:
+    """Refuse angles that a turn would bring into another range than the one in which they are counted."""
+    if not {name for name, _ in Augmentation.parse(words).steps} & {"dihedral", "rotation"}:
+        return
+    for name, truth in truths.items():
+        if truth.moves in {"angle", "direction"}:
+            full, values = period(name, truth), (train.whole or train).truth(name).value
+            known = values[torch.isfinite(values)]
+            if len(known) and not 0 <= float(known.min()) <= float(known.max()) <= full:
+                raise InputError(
+                    f"angles outside the range in which {'an axis' if truth.moves == 'angle' else 'a direction'} is "
+                    "counted", file=train.path, keyword=name, found=f"{float(known.min()):g} to {float(known.max()):g}",
+                    expected=f"0 to {full:g} {truth.unit}", fix="bring them into it in the label table"
+                    + ("; moves=direction where the two ends differ" if truth.moves == "angle" else ""),
+                )  # fmt: skip
 
 
 def check_views(wanted: int, train: Survey, observation: str, task: Task, network: str | nn.Module) -> None:
@@ -97,8 +142,13 @@ def check_views(wanted: int, train: Survey, observation: str, task: Task, networ
     if kept.kind != "image" or kept.shape[-1] != kept.shape[-2]:
         raise InputError("only square images can be seen from several sides", keyword="views",
                          found=f"{observation}: {' x '.join(map(str, kept.shape))}", fix="views=1")  # fmt: skip
-    augmentation("dihedral", train, observation, task)
-    task.check_views(_turning(train, task))
+    augmentation("dihedral" if wanted == max(VIEWS) else "dihedral(flips=False)", train, observation, task)
+    turning = _turning(train, task)
+    for first, second in pairs(_declared(train, task, task.targets)).items():
+        if task.targets.index(second) != task.targets.index(first) + 1:
+            raise InputError("answers are turned back where the second component follows the first", keyword="views",
+                             found=", ".join(task.targets), fix=f"--target {first},{second} in this order")  # fmt: skip
+    task.check_views({n: m for n, m in turning.items() if m != "handed"})  # which the views leave as it is
 
 
 def check_turning(network: nn.Module, train: Survey, task: Task) -> None:
@@ -111,18 +161,22 @@ def check_turning(network: nn.Module, train: Survey, task: Task) -> None:
     if not getattr(network, "invariant", False):
         return
     for name, turn in _turning(train, task).items():
-        words = "turns" if turn != "fixed" else "may turn"
+        words = {"fixed": "may turn", "handed": "may change its sense"}.get(turn, "turns")
         raise InputError(
             f"the target {words} with the image, and this network gives the same for all turns of it", keyword=name,
             found=turn, fix="network=resnet; views=4 averages its predictions over turned images"
-            + ("" if turn != "fixed" else f". Or say that {name} stays: --task-set moves=scalar"),
+            + (f". Or say that it stays: {name}:scalar in the label table" if turn in {"fixed", "handed"} else ""),
         )  # fmt: skip
 
 
 def _turning(train: Survey, task: Task) -> dict[str, str]:
-    """The targets that are not known to stay when the image is turned, and what is known of them."""
-    truths = task.declared(train.gather(np.arange(1), truth=task.targets, observations=())).truth
-    return {name: t.moves for name, t in truths.items() if t.moves != "scalar"}
+    """The targets that are not known to stay when the image is turned or mirrored, and what is known of them."""
+    return {name: t.moves for name, t in _declared(train, task, task.targets).items() if t.moves != "scalar"}
+
+
+def _declared(train: Survey, task: Task, names: Sequence[str]) -> Mapping[str, Truth]:
+    """The truth of one object, with what the task declares of it."""
+    return task.declared(train.gather(np.arange(1), truth=names, observations=())).truth
 
 
 def drawn(task: Task, balance: bool) -> Task:
@@ -133,12 +187,22 @@ def drawn(task: Task, balance: bool) -> Task:
 def labelled(folds: dict[str, Survey], task: Task) -> dict[str, Survey]:
     """The folds without the objects that have no label, so that no batch is spent on them.
 
+    What the label table held instead of a value (-99) and is taken as missing, is said.
+
     Raises
     ------
     InputError : a training or validation fold in which no object has one.
     """
     if not task.targets:
         return folds
+    train = folds["train"]
+    for name in task.reads:
+        column = train.schema.columns[name]
+        for part in column.parts or (name,):
+            about = train.schema.columns.get(part, column).description
+            if TAKEN in about:
+                _log.warning("%s: %s: %s (if they are meant: %s:kept in the header of the label table)",
+                             train.path, part, about, part)  # fmt: skip
     found = {}
     for name, survey in folds.items():
         has = task.labelled(survey.gather(slice(None), truth=task.targets, observations=())).numpy()

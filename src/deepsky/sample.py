@@ -16,7 +16,7 @@ from torch import Tensor
 
 from deepsky.errors import InputError
 
-Moves = Literal["scalar", "vector", "spin2", "angle", "image", "boxes", "fixed"]
+Moves = Literal["scalar", "vector", "spin2", "angle", "direction", "handed", "image", "boxes", "fixed"]
 MOVES: tuple[str, ...] = get_args(Moves)
 
 
@@ -113,9 +113,12 @@ class Truth(Part):
     value : (...) or (..., k); class codes are int64 with -1 for "no label", numbers are NaN there.
     sigma : the same shape, one standard deviation of a measured truth, or None.
     limit : the same shape or None: 0 measured, -1 the true value lies below `value`, +1 above it.
-    moves : "scalar" stays; "vector" (x, y) in pixels from the centre; "spin2" (e1, e2) in the pixel frame;
-        "angle" [rad] from +x towards +y; "image" (..., band, y, x); "boxes" (..., n, 4) as x0 y0 x1 y1 likewise;
-        "fixed" has no declared behaviour and forbids whatever turns the image.
+    moves : "scalar" stays; "vector" (x, y) in pixels from the centre; "spin2" (e1, e2) in the pixel frame, both also
+        as two truths of one component each (e1 and e2);
+        "angle" of an axis [rad or deg], counted in the sense from +x towards +y, the same after half a turn, and
+        "direction" from +x towards +y, the same after a full one; "handed" stays in a turn and changes in a mirror;
+        "image" (..., band, y, x); "boxes" (..., n, 4) as x0 y0 x1 y1 likewise; "fixed" has no declared behaviour and
+        forbids whatever turns the image.
     classes : the names behind the codes, empty for numbers.
     """
 

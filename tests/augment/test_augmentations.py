@@ -90,6 +90,7 @@ def test_errors_and_limits_turn_along() -> None:
         xy=Truth(two, sigma=two / 10, limit=limit, moves="vector"),
         e=Truth(two / 5, sigma=two / 10, limit=limit, moves="spin2"),
         angle=Truth(torch.tensor([30.0]), limit=torch.tensor([1]), moves="angle", unit="deg"),
+        jet=Truth(torch.tensor([30.0]), moves="direction", unit="deg"),
         kind=Truth(torch.tensor([3]), classes=("a", "b", "c", "d")),
     )
     turned = dihedral.view(sample, np.array([1])).truth
@@ -98,7 +99,8 @@ def test_errors_and_limits_turn_along() -> None:
     assert turned["xy"].limit is not None and turned["xy"].limit.tolist() == [[0, -1]]
     assert torch.allclose(turned["e"].value, -two / 5) and turned["e"].limit is not None
     assert turned["e"].limit.tolist() == [[-1, 0]]
-    assert turned["angle"].value.tolist() == pytest.approx([300.0]) and turned["kind"].value.tolist() == [3]
+    assert turned["angle"].value.tolist() == pytest.approx([120.0])  # an axis: the same after half a turn
+    assert turned["jet"].value.tolist() == pytest.approx([300.0]) and turned["kind"].value.tolist() == [3]
     flipped = dihedral.view(sample, np.array([4])).truth
     assert flipped["xy"].value.tolist() == [[-1.0, 2.0]]
     assert torch.allclose(flipped["e"].value, torch.tensor([[0.2, -0.4]]))
@@ -106,6 +108,41 @@ def test_errors_and_limits_turn_along() -> None:
     assert flipped["angle"].limit is not None and flipped["angle"].limit.tolist() == [-1]
     with pytest.raises(InputError, match="arbitrary rotation"):
         rotation.rotate(sample, torch.tensor([0.3]))
+
+
+def test_an_angle_without_a_unit_is_refused() -> None:
+    for moves in ("angle", "direction"):
+        bare = Truth(torch.tensor([65.0, 103.8]), moves=moves)  # type: ignore[arg-type]
+        with pytest.raises(InputError, match=r"(?s)keyword PA: an angle .* needs a unit.*fix: call it PA_deg"):
+            dihedral.apply(with_truth(sky(2), PA=bare), seed=0, epoch=0)
+
+
+def test_components_that_stand_alone_turn_together() -> None:
+    """Two truths of one component each move as the one truth of two does, errors and limits included."""
+    whole = with_truth(sky(8), e=sky(8).truth["e"], xy=sky(8).truth["xy"])
+    sigma = whole.truth["e"].value.abs() / 10
+    whole.truth["e"] = replace(whole.truth["e"], sigma=sigma)  # type: ignore[index]
+    apart = {f"e{i + 1}": whole.truth["e"].map(lambda t, i=i: t[:, i]) for i in (0, 1)}
+    apart |= {n: whole.truth["xy"].map(lambda t, i=i: t[:, i]) for i, n in enumerate(("dx", "dy"))}
+    for move in (dihedral, rotation, shift):
+        one, two = (move.apply(with_truth(whole, **t), seed=1, epoch=2).truth for t in (whole.truth, apart))
+        assert torch.equal(torch.stack([two["e1"].value, two["e2"].value], -1), one["e"].value)
+        assert torch.equal(torch.stack([two["e1"].sigma, two["e2"].sigma], -1), one["e"].sigma)
+        assert torch.equal(torch.stack([two["dx"].value, two["dy"].value], -1), one["xy"].value)
+    for move, name in ((dihedral, "e2"), (shift, "dx")):
+        with pytest.raises(InputError, match=r"has two components(.|\n)*fix: name both"):
+            move.apply(with_truth(whole, **{name: apart[name]}), seed=1, epoch=2)
+    sky_offset = replace(whole.truth["xy"], unit="arcsec")
+    with pytest.raises(InputError, match="counted in pixels"):
+        shift.apply(with_truth(whole, xy=sky_offset), seed=1, epoch=2)
+
+
+def test_what_is_handed_turns_and_is_never_mirrored() -> None:
+    sample = with_truth(sky(16), sense=Truth(torch.arange(16) % 2, classes=("CCW", "CW"), moves="handed"))
+    made = dihedral.apply(sample, seed=0, epoch=0, flips=False)
+    assert torch.equal(made.truth["sense"].value, sample.truth["sense"].value)
+    with pytest.raises(InputError, match=r"(?s)keyword sense: .*mirror.*fix: dihedral\(flips=False\)"):
+        dihedral.apply(sample, seed=0, epoch=0)
 
 
 def test_truths_of_the_wrong_shape_are_refused() -> None:

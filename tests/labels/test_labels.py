@@ -17,8 +17,10 @@ from tests.folds import made
 
 from deepsky import labels
 from deepsky.errors import InputError
+from deepsky.labels import sentinels, turning
 from deepsky.labels.ids import bare, plain
 from deepsky.labels.matching import OWN
+from deepsky.schema import Column
 from deepsky.survey import Survey
 
 N = 12
@@ -283,6 +285,35 @@ def test_missing_and_masked_cells_are_no_labels(survey: Survey, tmp_path: Path) 
     assert set(codes[[i for i, n in enumerate(read.id) if n in {"o1", "o4", "o7", "o10"}]].tolist()) == {-1}
 
 
+@pytest.mark.parametrize(
+    ("values", "hidden"),
+    [
+        ([-99.0, -99.0, 0.1, 0.5, 0.3, 0.9, 0.2], {-99.0: 2}),
+        ([-99.0, -99.0, 99.0, 99.0, 18.1, 24.5, 20.3, 21.9, 22.2], {-99.0: 2, 99.0: 2}),
+        ([-9999, -9999, 1, 2, 3, 4, 5], {-9999.0: 2}),
+        ([-1.0, -1.0, 0.1, 0.5, 0.3, 0.9, 0.2], {-1.0: 2}),
+        ([-1.0, -1.0, -0.2, 0.5, 0.3, 0.9, 0.2], {}),  # a logarithm
+        ([-1, -1, 0, 1, 2, 3, 4, 5], {}),  # a class
+        ([-99.0, 0.1, 0.5, 0.3, 0.9, 0.2], {}),  # once: an outlier, which is not ours to hide
+        ([99.0, 99.0, 80.0, 91.0, 95.0, 99.5, 120.0], {}),
+        ([-99.0, -99.0, -60.0, 10.0, 35.0, 70.0, 3.0], {}),
+        ([0.0, 0.0, 0.0, 5.0, 1e4, 3.0, 8.0], {}),
+        ([-99.0] * 6, {}),
+    ],
+)
+def test_numbers_that_mean_no_value(values: list[float], hidden: dict[float, int]) -> None:
+    assert sentinels.found(np.array(values, float)) == hidden
+    table, ids = {"id": IDS[: len(values)], "z": values}, objects(IDS[: len(values)])
+    made = labels.match(table, ids)
+    kept = {float(v) for v in made.table["value"].to_pylist()}
+    assert kept == set(values) - set(hidden) and len(made.table) == len(values) - sum(hidden.values())
+    assert sum("taken as missing (if they are meant: z:kept in the header)" in n for n in made.notes) == len(hidden)
+    assert len(labels.match({"id": table["id"], "z:kept": values}, ids).table) == len(values)
+    own = labels.from_columns(table, {"z": Column(role="label")})
+    assert len(own.table) == len(made.table) and len(own.notes) == len(hidden)
+    assert len(labels.from_columns(table, {"z": Column(role="label")}, declared=True).table) == len(values)
+
+
 def test_nothing_but_missing(survey: Survey) -> None:
     with pytest.raises(InputError, match="no column holds a label"):
         labels.match({"id": IDS, "z": np.full(N, np.nan)}, survey.index)
@@ -391,6 +422,99 @@ def test_what_may_turn_with_the_image_is_not_called_a_scalar(survey: Survey) -> 
     found = labels.match({"id": IDS, "pa": np.arange(N, dtype=float), "paint": np.arange(N, dtype=float)}, survey.index)
     assert found.columns["pa"].moves == "fixed" and found.columns["paint"].moves == "scalar"
     assert any("'pa' may turn" in n for n in found.notes)
+
+
+@pytest.mark.parametrize(
+    ("names", "moves"),
+    [
+        ("PA pa_deg bar_pa disk_pa posAng angle orient jet_angle theta e_1 e2 eps1 shear1 g1 x y xc x0 dx XWIN_IMAGE "
+         "row col y_peak MXX PAdeg direction", "fixed"),
+        ("P_CW P_ACW spin spin_direction handed chirality winding n.clockwise pitch_angle", "handed"),
+        ("color colour row_id spine panstarrs_id parallax paper z redshift T mag_g mag_y i_y x_ray_flux winding_tight "
+         "column_density inclination phase_angle ang_size e g ellipticity mass gamma chi2 type1 n_e half_light_rad",
+         "scalar"),
+    ],
+)  # fmt: skip
+def test_names_tell_what_turns(survey: Survey, names: str, moves: str) -> None:
+    assert {n: turning.of_numbers(n) for n in names.split()} == dict.fromkeys(names.split(), moves)
+    name = names.split()[1]
+    assert labels.match({"id": IDS, name: np.linspace(0, 3, N)}, survey.index).columns[name].moves == moves
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "moves"),
+    [
+        ("kind", ["CW", "CCW"], "handed"),
+        ("kind", ["clockwise", "anti-clockwise"], "handed"),
+        ("kind", ["right-handed", "left-handed"], "handed"),
+        ("kind", ["S-wise", "Z-wise"], "handed"),
+        ("arms", ["S", "Z"], "handed"),
+        ("spin", ["pro", "retro"], "handed"),
+        ("side", ["left", "right"], "fixed"),
+        ("type", ["S", "E"], "scalar"),
+        ("winding", ["tight", "loose"], "scalar"),
+        ("x", ["lens", "other"], "scalar"),
+    ],
+)
+def test_classes_tell_what_a_mirror_changes(survey: Survey, name: str, classes: list[str], moves: str) -> None:
+    table = {"id": IDS, name: classes * 6}
+    found = labels.match(table, survey.index)
+    assert found.columns[name].moves == moves
+    assert any(f"{name}:scalar in the header" in n for n in found.notes) == (moves != "scalar")
+    kept = labels.match({"id": IDS, f"{name}:scalar": classes * 6}, survey.index)
+    assert kept.columns[name].moves == "scalar" and kept.columns[name].classes == found.columns[name].classes
+
+
+def test_labels_that_a_reader_found_are_judged_too() -> None:
+    """Folders called CW and CCW, say; a native survey knows better."""
+    own, column = {"id": IDS, "class": ["CW", "CCW"] * 6}, {"class": Column("string", role="label")}
+    assert labels.from_columns(own, column).columns["class"].moves == "handed"
+    assert labels.from_columns(own, column, declared=True).columns["class"].moves == "scalar"
+
+
+def test_classes_are_judged_again_when_versions_are_joined(survey: Survey) -> None:
+    labels.add(survey.path, {"id": IDS, "kind": ["CW", "CCW"] * 6})
+    labels.add(survey.path, {"id": IDS[:2], "kind": ["none", "CW"]})
+    labels.add(survey.path, {"id": IDS[2:4], "kind": ["none", "none"]})  # whose classes say nothing
+    read = Survey.load(survey.path)
+    assert read.truth("kind").moves == "handed" and read.truth("kind").classes == ("CCW", "CW", "none")
+    labels.add(survey.path, {"id": IDS, "kind:scalar": ["CW", "CCW"] * 6})
+    assert Survey.load(survey.path).truth("kind").moves == "scalar"
+
+
+def test_headers_declare(survey: Survey) -> None:
+    table = {"id": IDS, "pa: angle": np.arange(N), "jet:direction": np.arange(N), "z:fixed": np.arange(N)}
+    found = labels.match(table, survey.index)
+    assert {n: c.moves for n, c in found.columns.items()} == {"pa": "angle", "jet": "direction", "z": "fixed"}
+    assert set(found.table["name"].to_pylist()) == {"pa", "jet", "z"}
+    for bad, words in ((["pa", "pa:angle"], "two columns of one name"), (["pa:angle:scalar"], "two things of one"),
+                       (["e1:spin2"], "two components")):  # fmt: skip
+        with pytest.raises(InputError, match=words):
+            labels.match({"id": IDS, **{n: np.linspace(0, 1, N) for n in bad}}, survey.index)
+    with pytest.raises(InputError, match="text does not turn"):
+        labels.match({"id": IDS, "kind:angle": ["a", "b"] * 6}, survey.index)
+
+
+def test_components_are_joined(survey: Survey) -> None:
+    g = np.random.default_rng(1)
+    e, step = g.uniform(-0.5, 0.5, (2, N)), g.normal(size=(2, N))
+    table = {"id": IDS, "e1": e[0], "e2": e[1], "e1_err": np.full(N, 0.1), "e2_err": np.full(N, 0.2), "dx": step[0],
+             "dy": step[1], "g1": g.uniform(18, 22, N), "g2": g.uniform(18, 22, N)}  # fmt: skip
+    labels.add(survey.path, table)
+    read = Survey.load(survey.path)
+    found = {n: (c.moves, c.parts, c.role) for n, c in read.schema.columns.items()}
+    assert found["e"] == ("spin2", ("e1", "e2"), "label") and found["e1"] == ("spin2", (), "scalar")
+    assert found["dxy"] == ("vector", ("dx", "dy"), "label") and "g" not in found  # magnitudes are no shear
+    assert found["g1"] == ("fixed", (), "label")
+    rows = [IDS.index(i) for i in read.id]
+    truth = read.truth("e")
+    assert np.allclose(truth.value.numpy(), e.T[rows]) and truth.sigma is not None
+    assert np.allclose(truth.sigma.numpy(), [[0.1, 0.2]] * N)
+    assert any("'e1' and 'e2' are the components of 'e'" in n for n in labels.notes(survey.path, 1))
+    apart = labels.match({"id": IDS, "e1:fixed": e[0], "e2:fixed": e[1]}, survey.index).columns
+    assert {n: c.moves for n, c in apart.items()} == {"e1": "fixed", "e2": "fixed"}
+    taken = labels.match({"id": IDS, "e1": e[0], "e2": e[1], "e": np.hypot(*e)}, survey.index).columns
+    assert not taken["e"].parts and taken["e1"].moves == "fixed"
 
 
 def test_text_and_several_numbers_a_row(survey: Survey) -> None:

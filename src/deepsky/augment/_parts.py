@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from deepsky.errors import InputError
-from deepsky.sample import Image, Sample, Truth
+from deepsky.sample import MOVES, Image, Sample, Truth
+
+FULL_TURN = {"deg": 360.0, "degree": 360.0, "degrees": 360.0, "rad": 2 * math.pi, "radian": 2 * math.pi}
 
 
 def images(sample: Sample) -> dict[str, Image]:
@@ -91,7 +93,45 @@ def turned(truths: Mapping[str, Truth], turn: Turn, maps: Callable[[Truth], Trut
     ------
     InputError : a column whose behaviour is not declared, or whose shape or censoring does not allow the turn.
     """
-    return {name: _turned(name, truth, turn, maps, what) for name, truth in truths.items()}
+    return moved(truths, lambda name, truth: _turned(name, truth, turn, maps, what))
+
+
+def moved(truths: Mapping[str, Truth], move: Callable[[str, Truth], Truth]) -> dict[str, Truth]:
+    """All truths of a batch after `move`, which gets the two components of one thing (e1 and e2) as one truth."""
+    made = dict(truths)
+    together = pairs(truths)
+    for name in truths:
+        if name in together:
+            second = together[name]
+            both = move(f"{name}, {second}", _joined(truths[name], truths[second]))
+            made[name], made[second] = both.map(lambda t: t[..., 0]), both.map(lambda t: t[..., 1])
+        elif name not in together.values():
+            made[name] = move(name, truths[name])
+    return made
+
+
+def pairs(truths: Mapping[str, Truth]) -> dict[str, str]:
+    """Of components that are truths of their own, the second by the first: names that differ by 1 and 2, or x and y."""
+    alone = [n for n, t in truths.items() if t.moves in {"vector", "spin2"} and t.value.ndim == 1]
+    return {a: b for a in alone for b in alone if truths[a].moves == truths[b].moves and _follows(a, b)}
+
+
+def _follows(first: str, second: str) -> bool:
+    other = [(a, b) for a, b in zip(first, second, strict=False) if a != b]
+    return len(first) == len(second) and other in ([("1", "2")], [("x", "y")], [("X", "Y")])
+
+
+def _joined(first: Truth, second: Truth) -> Truth:
+    """Two components as one truth of two; an error or limit that one of them lacks is 0."""
+
+    def both(one: Tensor | None, two: Tensor | None) -> Tensor | None:
+        if one is None or two is None:
+            known = two if one is None else one
+            return None if known is None else torch.stack([k if k is not None else 0 * known for k in (one, two)], -1)
+        return torch.stack([one, two], -1)
+
+    return replace(first, value=torch.stack([first.value, second.value], -1), sigma=both(first.sigma, second.sigma),
+                   limit=both(first.limit, second.limit))  # fmt: skip
 
 
 def _turned(name: str, truth: Truth, turn: Turn, maps: Callable[[Truth], Truth], what: str) -> Truth:
@@ -100,14 +140,21 @@ def _turned(name: str, truth: Truth, turn: Turn, maps: Callable[[Truth], Truth],
     if truth.moves == "fixed":
         raise InputError(
             f"{what} would turn the image, and nothing says how the target turns with it", keyword=name, found="fixed",
-            expected="a declared behaviour", known=("scalar", "vector", "spin2", "angle", "image", "boxes"),
-            fix=f"declare {name} (scalar if turning the image does not change it), or leave {what} out",
+            expected="a declared behaviour", known=[m for m in MOVES if m != "fixed"],
+            fix=f"in the label table call it {name}:scalar if turning the image does not change it, or {name}:angle, "
+                f"...; or leave {what} out",
         )  # fmt: skip
+    if truth.moves == "handed":
+        if bool((turn.mirror < 0).any()):
+            raise InputError(f"{what} would mirror the image, and the target with it", keyword=name, found="handed",
+                             fix="dihedral(flips=False), or rotation; or in the label table call it "
+                             f"{name}:scalar if a mirror does not change it")  # fmt: skip
+        return truth
     if truth.moves == "image":
         return maps(truth)
-    if truth.moves == "angle":
-        full = 360.0 if truth.unit == "deg" else 2 * math.pi
-        theta = torch.atan2(turn.sin.double(), turn.cos.double()) * (full / (2 * math.pi))
+    if truth.moves in {"angle", "direction"}:
+        full = period(name, truth)
+        theta = torch.atan2(turn.sin.double(), turn.cos.double()) * (_full_turn(name, truth) / (2 * math.pi))
         value = column_like(turn.mirror, truth.value) * truth.value.double() + column_like(theta, truth.value)
         limit = None if truth.limit is None else (truth.limit * column_like(turn.mirror, truth.limit)).to(truth.limit)
         return replace(truth, value=value.remainder(full).to(truth.value.dtype), limit=limit)
@@ -117,7 +164,9 @@ def _turned(name: str, truth: Truth, turn: Turn, maps: Callable[[Truth], Truth],
     if truth.value.ndim < 2 or truth.value.shape[-1] != 2:
         components = "e1, e2" if truth.moves == "spin2" else "x, y"
         raise InputError(f"a {truth.moves} has two components", keyword=name, found=tuple(truth.value.shape),
-                         expected=f"(n, 2): {components}")  # fmt: skip
+                         expected=f"(n, 2): {components}",
+                         fix=f"name both components as targets ({components}), or call it {name}:fixed in the label "
+                         "table: then nothing turns the image")  # fmt: skip
     limit = truth.limit
     if limit is not None and bool(limit.any()):
         if not turn.exact:
@@ -131,6 +180,26 @@ def _turned(name: str, truth: Truth, turn: Turn, maps: Callable[[Truth], Truth],
         sigma=None if sigma is None else sigma.to(truth.value.dtype),
         limit=limit,
     )
+
+
+def period(name: str, truth: Truth) -> float:
+    """After how much an angle is the same again, in its unit: half a turn for an axis, a full one for a direction.
+
+    Raises
+    ------
+    InputError : its unit is not known.
+    """
+    return _full_turn(name, truth) / (2 if truth.moves == "angle" else 1)
+
+
+def _full_turn(name: str, truth: Truth) -> float:
+    if truth.unit not in FULL_TURN:
+        raise InputError(
+            "an angle that turns with the image needs a unit", keyword=name, found=truth.unit or "none",
+            expected="deg or rad",
+            fix=f"call it {name}_deg or {name}_radian in the label table, or give the unit there (ECSV, FITS, VOTable)",
+        )  # fmt: skip
+    return FULL_TURN[truth.unit]
 
 
 def column_like(values: Tensor, like: Tensor) -> Tensor:

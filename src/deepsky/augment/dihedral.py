@@ -2,8 +2,9 @@
 
 Images, inverse variances and PSFs are turned about their centres, each object by one of the eight elements of the
 group of the square (four where an image is not square: half turns and flips). Truth: scalars stay; vectors and boxes
-turn; (e1, e2) turns by twice the angle, and e2 changes its sign in a mirror; angles turn modulo a full turn and change
-their sense in a mirror; maps turn like images. A ``fixed`` column is refused.
+turn; (e1, e2) turns by twice the angle, and e2 changes its sign in a mirror; angles of an axis turn modulo half a turn,
+directions modulo a full one, and both change their sense in a mirror; maps turn like images. A ``fixed`` column is
+refused, and of a ``handed`` one all flips.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Rotation by any angle.
 
 Images and PSFs turn about their centres; corners that come from beyond the edge get ``ivar`` 0. Truth: scalars stay;
-vectors turn; (e1, e2) turns by twice the angle; angles grow by it, modulo a full turn; boxes become the upright boxes
-around the turned ones; maps turn like images. A ``fixed`` column is refused, and so is a limit on a single component.
+vectors turn; (e1, e2) turns by twice the angle; angles grow by it, modulo half a turn, directions modulo a full one;
+boxes become the upright boxes around the turned ones; maps turn like images. A ``fixed`` column is refused, and so is a
+limit on a single component.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ def shift(sample: Sample, offset: Tensor, *, interpolation: str = "fourier") -> 
         mine = offset if image is first else offset * _ratio(first, image, name)[:, None]
         where, move = _mover(image.flux, mine, interpolation)
         changes[name] = _warp.moved(image, where, move)
-    truth = {name: _moved_truth(t, offset, first, interpolation) for name, t in sample.truth.items()}
+    truth = _parts.moved(sample.truth, lambda name, t: _moved_truth(name, t, offset, first, interpolation))
     return _parts.changed(sample, changes, truth)
 
 
@@ -80,12 +80,18 @@ def _mover(x: Tensor, offset: Tensor, interpolation: str) -> tuple[Tensor, _warp
     return where, _warp.linear(where) if interpolation == "bilinear" else lambda t: _fourier.shifted(t, offset)
 
 
-def _moved_truth(truth: Truth, offset: Tensor, first: Image, interpolation: str) -> Truth:
+def _moved_truth(name: str, truth: Truth, offset: Tensor, first: Image, interpolation: str) -> Truth:
     if truth.moves == "image":  # a map covers the same sky as the image, on its own pixels
         ratio = truth.value.shape[-1] / first.flux.shape[-1]
         return _warp.moved_map(truth, *_mover(truth.value, offset * ratio, interpolation))
     if truth.moves not in {"vector", "boxes"}:
         return truth
+    if truth.value.ndim < 2:
+        raise InputError("a vector has two components", keyword=name, found=tuple(truth.value.shape),
+                         expected="(n, 2): x, y", fix="name both components as targets")  # fmt: skip
+    if truth.unit not in {"", "pix", "pixel"}:
+        raise InputError("a shift is counted in pixels, and this target is not", keyword=name, found=truth.unit,
+                         expected="pix", fix="give it in pixels, or leave shift out")  # fmt: skip
     step = offset if truth.moves == "vector" else offset.repeat(1, 2)
     step = step.reshape(len(step), *[1] * (truth.value.ndim - 2), -1)
     return replace(truth, value=(truth.value.double() + step).to(truth.value.dtype))

@@ -120,7 +120,9 @@ def ingest(
 def _own_labels(prepared: Prepared, name: str) -> label_layer.Matched:
     """Labels that stand in the source itself."""
     columns = {"id": prepared.items["id"], name: prepared.items[name]}
-    return label_layer.from_columns(columns, {name: prepared.source.schema.columns[name]}, prepared.source.path)
+    schema = prepared.source.schema
+    return label_layer.from_columns(columns, {name: schema.columns[name]}, prepared.source.path,
+                                    declared=schema.reader == "native")  # fmt: skip
 
 
 def _noted(prepared: Prepared, notes: Iterable[str]) -> Prepared:

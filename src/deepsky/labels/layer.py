@@ -14,12 +14,13 @@ import pyarrow.compute as pc
 
 from deepsky.errors import InputError
 from deepsky.io import lock_folder, read_parquet, write_parquet
+from deepsky.labels import turning
 from deepsky.labels.matching import Matched, match, natural
 from deepsky.schema import Column
 from deepsky.tables import metadata
 
 KEY = "deepsky.labels"
-DESCRIBED = ("dtype", "unit", "role", "moves", "classes", "sigma", "limit", "description")
+DESCRIBED = ("dtype", "unit", "role", "moves", "classes", "parts", "sigma", "limit", "description")
 
 
 def add(
@@ -103,7 +104,7 @@ def joined(path: Path, ids: pa.ChunkedArray) -> tuple[dict[str, pa.Array | np.nd
     for number in versions(path):
         table = read_parquet(Path(path) / "labels" / f"{number:04d}.parquet")
         stored = (metadata(table, KEY) or {}).get("columns", {})
-        columns = {n: Column(**{**c, "classes": tuple(c["classes"])}) for n, c in stored.items()}
+        columns = {n: Column(**{**c, **{k: tuple(c[k]) for k in ("classes", "parts")}}) for n, c in stored.items()}
         layers.append((table.replace_schema_metadata(None), columns))
     return join(layers, ids)
 
@@ -120,7 +121,7 @@ def join(
     columns: dict[str, Column] = {}
     for _, described in layers:
         for name, column in described.items():
-            columns[name] = _merged(columns.get(name), column)
+            columns[name] = _merged(name, columns.get(name), column)
     if not columns:
         return {}, {}
     versions = [t.append_column("version", pa.array(np.full(len(t), i))) for i, (t, _) in enumerate(layers)]
@@ -130,6 +131,9 @@ def join(
     values: dict[str, pa.Array | np.ndarray] = {}
     made: dict[str, Column] = {}
     for name, column in columns.items():
+        if column.parts:  # their values are columns of their own
+            made[name] = column
+            continue
         own = _latest(table.filter(pc.equal(table["name"], name)))
         new, words = _one(name, column, own, len(ids))
         values |= new
@@ -137,14 +141,17 @@ def join(
     return values, made
 
 
-def _merged(old: Column | None, new: Column) -> Column:
+def _merged(name: str, old: Column | None, new: Column) -> Column:
+    """What a later version says, with the classes of both; by these it is judged again how a class moves."""
     if old is None:
         return new
     text = "str" in {old.dtype, new.dtype}
     classes = tuple(sorted({*old.classes, *new.classes}, key=natural)) if old.classes or new.classes else ()
     kind = "str" if text else "float64" if old.dtype != new.dtype else new.dtype
     role = new.role if classes or not text else "scalar"
-    return Column(kind, new.unit or old.unit, role, new.moves, classes, (), new.sigma, new.limit, False,
+    judged = bool(classes) and new.moves == turning.of_classes(name, new.classes)
+    moves = turning.of_classes(name, classes) if judged else new.moves
+    return Column(kind, new.unit or old.unit, role, moves, classes, new.parts, new.sigma, new.limit, False,
                   new.description or old.description)  # fmt: skip
 
 

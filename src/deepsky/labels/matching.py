@@ -15,6 +15,7 @@ from deepsky import registry
 from deepsky.errors import InputError
 from deepsky.labels import ids as by_id
 from deepsky.labels import positions as by_position
+from deepsky.labels import sentinels, turning
 from deepsky.schema import Column
 from deepsky.tables import as_table, is_path, unit_of
 
@@ -26,7 +27,7 @@ OWN = frozenset(  # columns that a survey makes and reads itself: a label of tha
 )  # fmt: skip
 MAX_CLASSES = 200
 NUMBERS = 0.9  # share of the cells of a column that are numbers if it was meant to be one of numbers
-TURNS = re.compile(r"(pos(ition)?_?ang(le)?|pa|theta|phi|e[12]|g[12]|gamma_?[12]|d?[xy])(_|$)", re.IGNORECASE)
+PIXELS = ("", "pix", "pixel")  # units of a vector that moves with the pixels
 ERRORS = ("{}_sigma", "{}_err", "{}_error", "e_{}")
 LONG = pa.schema([("id", pa.string()), ("name", pa.string()), ("value", pa.string()), ("labeller", pa.string()),
                   ("date", pa.string()), ("confidence", pa.float64())])  # fmt: skip
@@ -67,7 +68,9 @@ def match(
 
     Parameters
     ----------
-    labels : path of a table, DataFrame, astropy Table, Arrow table or dict of columns.
+    labels : path of a table, DataFrame, astropy Table, Arrow table or dict of columns. The header of a column may
+        declare how it moves with the image, as ``jet:direction`` (see `deepsky.labels.turning`); ``z:kept`` keeps
+        values such as -99, which else are no labels where they lie far beyond the others (`deepsky.labels.sentinels`).
     objects : their ids (``id``, ``object_id``, ``name``) and positions (``ra``, ``dec``).
     id_column : the column of `labels` that holds ids; by default the one that fits best of those with a usual name
         (``id``, ``objid``, ``name``, ``filename``, ...), or, where none is called so, a column of text that names
@@ -87,6 +90,7 @@ def match(
         raise InputError("no such treatment of extra labels", found=extra, known=EXTRA)
     where = str(labels) if is_path(labels) else "labels"
     table = as_table(registry.find("surveys", "table").read_table(labels)[0] if is_path(labels) else labels)
+    table, told = _headers(table, where)
     if id_column is not None and id_column not in table.column_names:
         raise InputError("no such column of ids", file=where, found=id_column, known=table.column_names)
     notes: list[str] = []
@@ -107,11 +111,27 @@ def match(
     names = _label_columns(table, skip, where, notes)
     ids = objects["id"].take(pa.array(at))
     table = table.take(pa.array(rows))
-    return _long(table, ids, names, rows, objects.num_rows, where, notes)
+    return _long(table, ids, names, rows, objects.num_rows, where, notes, told)
 
 
-def from_columns(columns: Mapping[str, Any], described: Mapping[str, Column], where: str) -> Matched:
+def _headers(table: pa.Table, where: str) -> tuple[pa.Table, dict[str, turning.Header]]:
+    """The table without the declarations in its headers, and these by name."""
+    told = [turning.header(n) for n in table.column_names]
+    names = [h.name for h in told]
+    if len(set(names)) < len(names):
+        twice = next(n for n in names if names.count(n) > 1)
+        raise InputError("two columns of one name, but for what their headers declare", file=where, found=twice)
+    return table.rename_columns(names), {h.name: h for h in told}
+
+
+def from_columns(
+    columns: Mapping[str, Any], described: Mapping[str, Column], where: str, *, declared: bool = False
+) -> Matched:
     """Labels that a reader found itself: ``id`` and one column a label; `where` is what a message calls the source.
+
+    Parameters
+    ----------
+    declared : what `described` says of how a label moves is so (a native survey); else names and classes are judged.
 
     Raises
     ------
@@ -119,10 +139,13 @@ def from_columns(columns: Mapping[str, Any], described: Mapping[str, Column], wh
     """
     table = as_table(columns)
     names = [n for n in table.column_names if n != "id"]
-    made = _long(table, table["id"], names, np.arange(table.num_rows), 0, where, [])
-    given = {free_name(n): c for n, c in described.items()}
-    known = {n: replace(c, role=made.columns[n].role, classes=made.columns[n].classes, dtype=made.columns[n].dtype)
-             for n, c in given.items() if n in made.columns}  # fmt: skip
+    kept = {n: turning.Header(n, kept=declared) for n in names}
+    made = _long(table, table["id"], names, np.arange(table.num_rows), 0, where, [], kept)
+    found = {free_name(n): (n, c) for n, c in described.items() if free_name(n) in made.columns}
+    known = {n: replace(c, role=made.columns[n].role, classes=made.columns[n].classes, dtype=made.columns[n].dtype,
+                        moves=c.moves if declared or own == "y" else made.columns[n].moves,  # y: the answers, of arrays
+                        description=made.columns[n].description or c.description)
+             for n, (own, c) in found.items()}  # fmt: skip
     return replace(made, columns={**made.columns, **known})
 
 
@@ -167,6 +190,7 @@ def _long(
     objects: int,
     where: str,
     notes: list[str],
+    headers: Mapping[str, turning.Header],
 ) -> Matched:
     """Labels in long form; `rows` are those of the table as it was given, `objects` how many could have a label."""
     labeller, date = (_about(table, n, pa.string()) for n in ABOUT[:2])
@@ -174,8 +198,8 @@ def _long(
     told_apart = labeller.null_count < len(labeller)
     parts, columns = [], dict[str, Column]()
     for name, values in _flat(table, names):
-        unit = unit_of(table, name) if name in names else ""
-        text, column = _values(name, values, unit, rows, where, notes)
+        unit = (unit_of(table, name) if name in names else "") or turning.unit(name)
+        text, column = _values(headers.get(name, turning.Header(name)), values, unit, rows, where, notes)
         if column is None:
             continue
         name = _renamed(name, columns, where, notes)
@@ -200,7 +224,8 @@ def _long(
             notes.append(
                 f"{name!r} has one {what} only ({kinds[0].as_py()!r}): nothing can be learnt from these labels alone"
             )
-    return Matched(pa.concat_tables(parts), columns, tuple(notes))
+    made = pa.concat_tables(parts)
+    return Matched(made, _paired(columns, made, headers, where, notes), tuple(notes))
 
 
 def _renamed(name: str, taken: Mapping[str, Column], where: str, notes: list[str]) -> str:
@@ -227,11 +252,10 @@ def _flat(table: pa.Table, names: list[str]) -> Iterable[tuple[str, pa.Array]]:
 
 
 def _values(
-    name: str, values: pa.Array, unit: str, rows: np.ndarray, where: str, notes: list[str]
+    header: turning.Header, values: pa.Array, unit: str, rows: np.ndarray, where: str, notes: list[str]
 ) -> tuple[pa.Array, Column | None]:
     """Values as text with nulls where there is no label, and what they are."""
-    kind = values.type
-    moves: Any = "fixed" if TURNS.match(name) else "scalar"
+    kind, name = values.type, header.name
     if (
         pa.types.is_boolean(kind)
         or pa.types.is_integer(kind)
@@ -247,14 +271,18 @@ def _values(
                              expected="numbers", fix="leave a cell empty where there is no label")  # fmt: skip
         has = np.isfinite(plain)
         _missing(name, has, notes)
+        hidden = {} if header.kept else sentinels.found(plain[has])
+        has &= ~np.isclose(plain[:, None], np.array(list(hidden))[None], rtol=1e-6).any(1)
+        about = _say_hidden(name, hidden, plain[has], notes)
         if not has.any():
             return values, None
         words = [None if not h else str(int(v)) if whole else repr(float(v)) for v, h in zip(plain, has, strict=True)]
         if whole and np.abs(plain[has]).max() >= 2**53:  # an id or a bit mask: floats would not hold it
             words = [None if v is None else str(v) for v in pc.cast(values, pa.int64()).to_pylist()]
-        if moves == "fixed":
-            notes.append(f"{name!r} may turn with the image: no rotation is allowed when it is a target")
-        return pa.array(words, pa.string()), Column("int64" if whole else "float64", unit, "label", moves)
+        moves: Any = header.moves or turning.of_numbers(name)
+        _say_moves(header, moves, notes)
+        dtype = "int64" if whole else "float64"
+        return pa.array(words, pa.string()), Column(dtype, unit, "label", moves, description=about)
     text = [None if v is None else str(v).strip() or None for v in values.to_pylist()]
     has = np.array([v is not None for v in text])
     _missing(name, has, notes)
@@ -265,7 +293,28 @@ def _values(
     if len(classes) > min(MAX_CLASSES, max(2, int(has.sum()) // 2)):
         notes.append(f"{name!r} holds text of {len(classes):,} kinds: a column, and no classes")
         return pa.array(text, pa.string()), Column("str", unit, "scalar")
-    return pa.array(text, pa.string()), Column("str", unit, "label", classes=tuple(classes))
+    if header.moves not in {"", "scalar", "handed", "fixed"}:
+        raise InputError("text does not turn with an image", file=where, keyword=name, found=header.moves,
+                         expected="scalar, handed or fixed")  # fmt: skip
+    moves = header.moves or turning.of_classes(name, classes)
+    _say_moves(header, moves, notes)
+    return pa.array(text, pa.string()), Column("str", unit, "label", moves, classes=tuple(classes))
+
+
+def _say_moves(header: turning.Header, moves: str, notes: list[str]) -> None:
+    """A note where a name or its classes forbid some augmentation, and what to write where they do not mean it."""
+    told = {"fixed": "may turn with the image: no rotation is allowed when it is a target",
+            "handed": "may change its sense in a mirror: no flips are allowed when it is a target"}  # fmt: skip
+    if moves in told and not header.moves:
+        notes.append(f"{header.name!r} {told[moves]} (if it stays: {header.name}:scalar in the header)")
+
+
+def _say_hidden(name: str, hidden: Mapping[float, int], others: np.ndarray, notes: list[str]) -> str:
+    """A note of each sentinel, and in short what the column is to say of them."""
+    for value, many in hidden.items():
+        notes.append(f"{many:,} values of {name!r} are {value:g}, the others {others.min():.4g} to {others.max():.4g}: "
+                     f"{sentinels.TAKEN} (if they are meant: {name}:kept in the header)")  # fmt: skip
+    return f"values of {' and '.join(f'{v:g}' for v in hidden)} {sentinels.TAKEN}" if hidden else ""
 
 
 def _odd_cell(name: str, text: list[str | None], rows: np.ndarray, notes: list[str]) -> None:
@@ -332,6 +381,40 @@ def _with_errors(columns: dict[str, Column], notes: list[str]) -> dict[str, Colu
                 if other:
                     out[other] = replace(columns[other], role="scalar")
     return out
+
+
+def _paired(
+    columns: dict[str, Column], table: pa.Table, headers: Mapping[str, turning.Header], where: str, notes: list[str]
+) -> dict[str, Column]:
+    """Two components of one thing, such as ``e1`` and ``e2``, are also one column that turns with the image."""
+    out = dict(columns)
+    numbers = [n for n, c in columns.items() if c.dtype != "str" and c.role == "label"]
+    declared = {n: headers[n].moves for n in numbers if n in headers and headers[n].moves}
+    for name, (moves, first, second) in turning.pairs(numbers, declared).items():
+        one, two = columns[first], columns[second]
+        sigma = one.sigma.removeprefix(first) if one.sigma.startswith(first) else one.sigma
+        together = (one.dtype, one.unit) == (two.dtype, two.unit) and two.sigma == (second + sigma if sigma else "")
+        known = _most_below_one(table, (first, second)) if moves == "spin2" else one.unit in PIXELS
+        meant = first in declared or (one.dtype == "float64" and known)
+        if name in columns or one.limit or two.limit or not (together and meant):
+            continue
+        out[name] = replace(one, moves=moves, parts=(first, second), sigma=sigma)
+        out |= {n: replace(columns[n], moves=moves, role="scalar") for n in (first, second)}
+        notes[:] = [n for n in notes if not n.startswith((f"{first!r} may turn", f"{second!r} may turn"))]
+        notes.append(f"{first!r} and {second!r} are the components of {name!r}, which turns with the image ({moves}); "
+                     f"{first}:fixed and {second}:fixed in the header keep them apart")  # fmt: skip
+    for name, told in declared.items():
+        if told in {"vector", "spin2"} and out[name].role == "label":
+            raise InputError(f"a {told} has two components", file=where, keyword=name, found="one column",
+                             expected="e1:spin2 and e2:spin2, or dx:vector and dy:vector, alike in unit and errors",
+                             fix=f"{name}:fixed in the header forbids the image to turn")  # fmt: skip
+    return out
+
+
+def _most_below_one(table: pa.Table, names: tuple[str, ...]) -> bool:
+    """Whether the values are those of ellipticities or shears, and not of magnitudes, say."""
+    values = table.filter(pc.is_in(table["name"], value_set=pa.array(names)))["value"]
+    return bool(np.quantile(np.abs(pc.cast(values, pa.float64()).to_numpy()), 0.99) <= 1)
 
 
 def natural(word: str) -> tuple[int, float, str]:
