@@ -1,8 +1,8 @@
 """Augmentation: whole batches turned, shifted, blurred and degraded, and their truth moved along.
 
 One file, one augmentation, found by its name. Each has ``apply(sample, *, seed, epoch, ...) -> Sample``. Draws come
-from (seed, epoch, object), so an object's fate does not depend on the batch it is in. One that takes ``ivar`` for that of
-a noise says ``NOISE = True``: it is refused where the noise is not known.
+from (seed, epoch, object), so an object's fate does not depend on the batch it is in. One that takes ``ivar`` for that
+of a noise says ``NOISE = True``: it is refused where the noise is not known.
 """
 
 from __future__ import annotations
