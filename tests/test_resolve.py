@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -130,3 +131,19 @@ def test_angles_without_unit_or_out_of_range_are_refused_before_a_run_begins(sur
             train(tasks.Regress(name, moves=moves), here, **QUICK, to=tmp_path / "model")
         assert not (tmp_path / "model").exists()
     train(tasks.Regress("PA_deg", moves="direction"), labelled(survey, PA_deg=ramp), **QUICK)
+
+
+@pytest.mark.parametrize("words", ["noise=0.5", "dihedral,noise(magnitudes=1)", "noise(depth=2)", "background"])
+def test_noise_that_is_not_known_is_not_added(survey: Survey, words: str, tmp_path: Path) -> None:
+    task = tasks.Classify("shape")
+    assert resolve.augmentation(words, survey.fold("train"), "image", task) == words
+    image = replace(survey.schema.observations["image"], noise="unknown")
+    masked = replace(survey, schema=replace(survey.schema, observations={"image": image}))
+    with pytest.raises(InputError, match="noise of the images, which is not known") as error:
+        train(task, masked, **QUICK, augment=words, to=tmp_path / "model")
+    assert "leave" in str(error.value.fix) and not (tmp_path / "model").exists()
+    assert resolve.augmentation("dihedral,shift=1", masked.fold("train"), "image", task) == "dihedral,shift=1"
+    with pytest.raises(InputError, match="restore=False"):
+        resolve.augmentation("psf(fwhm=1,current=0.7)", masked.fold("train"), "image", task)
+    spared = "psf(fwhm=1,current=0.7,restore=False)"
+    assert resolve.augmentation(spared, masked.fold("train"), "image", task) == spared

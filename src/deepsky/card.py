@@ -30,6 +30,7 @@ def card(model: Model) -> str:
         *(f"| objects, {fold} | {objects[fold]:,} |" for fold in FOLDS if fold in objects),
         f"| calibrated on | {provenance.get('calibration', 'not calibrated')} |",
         f"| precision | {contract.dtype} |",
+        *([f"| began with the weights of | {provenance['weights']} |"] if "weights" in provenance else []),
         *([f"| views of an image, averaged | {model.views} |"] if model.views > 1 else []),
         f"| versions | {', '.join(f'{k} {v}' for k, v in sorted(provenance.get('versions', {}).items()))} |",
     ]

@@ -18,6 +18,7 @@ from deepsky.io import lock_folder
 from deepsky.metrics.shift import DomainGate
 from deepsky.model import Model
 from deepsky.networks import Network
+from deepsky.networks._pretrained import weights
 from deepsky.sample import Sample, stack
 from deepsky.seen import Seen
 from deepsky.survey import Survey
@@ -73,6 +74,8 @@ def finish(
         "threads": run.threads,
         "seconds_a_step": run.seconds_a_step,
     }
+    if started := weights(module):
+        provenance["weights"] = started
     model = replace(model, calibration=fitted, domain=domain(model, folds), provenance=provenance, baseline=beside,
                     seen=Seen.of(folds))  # fmt: skip
     return model if folder is None else model.save(folder)

@@ -84,6 +84,7 @@ def augmentation(words: str, train: Survey, observation: str, task: Task) -> str
     if not words:
         return ""
     _check_angles(truths, train, words)
+    _check_noise(train, words)
     # once on a real object: a target that forbids it, a missing PSF or pixel scale shows only then
     Augmentation.parse(words)(task.declared(train.gather(np.arange(1), truth=task.reads)), seed=0, epoch=0)
     return words
@@ -105,6 +106,19 @@ def _suitable(truths: Mapping[str, Truth], train: Survey) -> str:
                      "%s:scalar in the label table", train.path, ", ".join(handed), handed[0])  # fmt: skip
         return "dihedral(flips=False)"
     return "dihedral"
+
+
+def _check_noise(train: Survey, words: str) -> None:
+    """Refuse to add noise of which nobody knows how much that is."""
+    steps = Augmentation.parse(words).reads_noise
+    for name, rule in train.schema.observations.items():
+        if steps and rule.kind == "image" and rule.noise == "unknown":
+            fix = f"leave {', '.join(steps)} out, or ingest FITS cutouts with their noise (sigma, ivar or weight maps)"
+            raise InputError(
+                "this augmentation is measured by the noise of the images, which is not known", file=train.path,
+                keyword=name, found=words, expected="ivar that is more than a mask",
+                fix="psf(fwhm=..., restore=False)" if steps == ("psf",) else fix,
+            )  # fmt: skip
 
 
 def _check_angles(truths: Mapping[str, Truth], train: Survey, words: str) -> None:

@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 import torch
+from tests import made_up
 from torch import nn
 
 from deepsky.errors import InputError, MissingExtra
 from deepsky.networks import _pretrained, hf, timm
+from deepsky.tasks.classify import Classify
+from deepsky.training import train
 
 RESNET = {"model_type": "resnet", "embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1]}
 VIT = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16, "image_size": 32,
@@ -61,6 +64,26 @@ def test_frozen_never_moves() -> None:
     assert head.weight.grad is not None
     free = _pretrained.Pretrained(Small(), 3, (16, 16), frozen=False, settings={}, licence="")
     assert [n for n, p in free.named_parameters() if not p.requires_grad] == ["network.token"]
+
+
+def test_the_licence_of_the_weights_is_shown_and_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    _pretrained.show("some/thing", "cc-by-nc-4.0")  # at a level that Python prints where nobody has set one
+    assert [(r.levelname, r.getMessage()) for r in caplog.records] == [
+        ("WARNING", "weights of some/thing: licence cc-by-nc-4.0")
+    ]
+    _pretrained.adapt(small := Small(), 2)
+    network = _pretrained.Pretrained(
+        small, 2, (24, 24), frozen=True, settings={"variant": "some/thing"}, licence="cc-by-nc-4.0"
+    )
+    survey = made_up.survey(tmp_path / "s", n=60)
+    options = {"steps": 2, "batch": 16, "baseline": None, "quiet": True}
+    model = train(Classify("shape"), survey, network=network, to=tmp_path / "model", **options)
+    assert model.provenance["weights"] == "some/thing: licence cc-by-nc-4.0"
+    assert (
+        "| began with the weights of | some/thing: licence cc-by-nc-4.0 |" in (tmp_path / "model/CARD.md").read_text()
+    )
+    plain = train(Classify("shape"), survey, network="mlp", **options)
+    assert "weights" not in plain.provenance
 
 
 def test_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

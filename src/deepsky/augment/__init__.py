@@ -1,7 +1,8 @@
 """Augmentation: whole batches turned, shifted, blurred and degraded, and their truth moved along.
 
 One file, one augmentation, found by its name. Each has ``apply(sample, *, seed, epoch, ...) -> Sample``. Draws come
-from (seed, epoch, object), so an object's fate does not depend on the batch it is in.
+from (seed, epoch, object), so an object's fate does not depend on the batch it is in. One that takes ``ivar`` for that
+of a noise says ``NOISE = True``: it is refused where the noise is not known.
 """
 
 from __future__ import annotations
@@ -72,8 +73,18 @@ class Augmentation:
             sample = registry.find("augment", name).apply(sample, seed=seed, epoch=epoch, **settings)
         return sample
 
+    @property
+    def reads_noise(self) -> tuple[str, ...]:
+        """The steps that take ``ivar`` for that of a noise, and mean nothing where it is only a mask."""
+        return tuple(n for n, settings in self.steps if _reads_noise(n) and settings.get("restore", True))
+
     def __str__(self) -> str:
         return ",".join(_written(name, settings) for name, settings in self.steps)
+
+
+def _reads_noise(name: str) -> bool:
+    """Whether an augmentation says so; psf only does to put noise back (`restore`)."""
+    return bool(getattr(registry.find("augment", name), "NOISE", False))
 
 
 def _parameters(name: str) -> dict[str, inspect.Parameter]:

@@ -14,6 +14,8 @@ from deepsky import random
 from deepsky.augment import _parts
 from deepsky.sample import Sample
 
+NOISE = True
+
 
 def apply(sample: Sample, *, seed: int, epoch: int, level: float = 0.5, gradient: float = 0.0) -> Sample:
     """Add a plane to each band of each object.

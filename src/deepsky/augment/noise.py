@@ -1,7 +1,7 @@
 """Noise added, as if the exposure had been shorter; ``ivar`` says so.
 
 White noise is added to every measured pixel. Truth stays as it is. ``ivar`` must be that of a noise: where it is only
-a mask, since the noise is unknown, its unit means nothing.
+a mask, since the noise is unknown, its unit means nothing, and training refuses.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from deepsky import random
 from deepsky.augment import _parts
 from deepsky.errors import InputError
 from deepsky.sample import Sample
+
+NOISE = True
 
 
 def apply(

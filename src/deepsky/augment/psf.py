@@ -19,6 +19,7 @@ from deepsky.augment import _fourier, _parts, _warp
 from deepsky.errors import InputError
 from deepsky.sample import Image, Sample
 
+NOISE = True
 SIGMA = 1 / math.sqrt(8 * math.log(2))  # of a Gaussian, in units of its FWHM
 
 

@@ -117,5 +117,11 @@ def guard_torchvision() -> None:
 
 
 def show(variant: str, licence: str) -> None:
-    """Say under which licence the weights are that a network starts from."""
-    log.info("weights of %s: licence %s", variant, licence)
+    """Say under which licence the weights are that a network starts from: on stderr, unless a program listens."""
+    log.warning("weights of %s: licence %s", variant, licence)
+
+
+def weights(module: nn.Module) -> str:
+    """The weights from elsewhere that a module started from and their licence, in words; "" for none."""
+    found = [m for m in module.modules() if isinstance(m, Pretrained) and m.licence]
+    return ", ".join(f"{m.settings.get('variant', 'weights')}: licence {m.licence}" for m in found)
