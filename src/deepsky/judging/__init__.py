@@ -1,8 +1,8 @@
 """Judging: what a catalogue says held against what is true: figures with intervals, numbers to draw, what to beware of.
 
 `answering` pairs a catalogue with the truth, `merit` computes the figures of merit and their intervals, `bins` those in
-bins of a column, `counting` who is judged and who is left out, `drawing` the numbers behind the drawings of a report, `caveats` what a reader must know before
-believing a figure.
+bins of a column, `counting` who is judged and who is left out, `drawing` the numbers behind the drawings of a report,
+`caveats` what a reader must know before believing a figure.
 """
 
 from __future__ import annotations
