@@ -26,8 +26,8 @@ from deepsky.model import load
 from deepsky.survey import Survey
 from deepsky.training import train
 
-COMMANDS = ["look", "list", "check", "ingest", "split", "label", "hats", "train", "crossval", "predict", "evaluate",
-            "compare", "run", "demo"]  # fmt: skip
+COMMANDS = ["look", "list", "check", "ingest", "split", "label", "hats", "train", "crossval", "curve", "predict",
+            "evaluate", "compare", "run", "demo"]  # fmt: skip
 QUICK = [
     "--network",
     "mlp",
@@ -250,6 +250,21 @@ def test_cross_validation_ends_in_a_catalogue_and_a_report_with_the_classical_ba
     assert "260 of 260 objects" in out and "report: cv/report/report.html" in out
     code, _, err = deepsky_("crossval", survey.path, "--target", "shape", "--k", 3, "--to", "cv", *QUICK)
     assert code == 1 and "another" in err
+
+
+@pytest.mark.slow
+def test_a_learning_curve_is_drawn_in_its_report(deepsky_, survey):
+    command = ("curve", survey.path, "--target", "shape", "--to", "curve", *QUICK, "--set", "baseline=logistic")
+    out = good(deepsky_(*command, "--sizes", "40,1.0"))
+    n = len(survey.fold("train"))
+    assert "              40: AUROC" in out and f"{n:>16,}: AUROC" in out
+    assert Path("curve/n-40/model.json").exists() and Path(f"curve/n-{n}/model.json").exists()
+    assert "Learning curve" in Path("curve/report.html").read_text()
+    assert [p["n"] for p in json.loads(Path("curve/report.json").read_text())["learning curve"]] == [40, n]
+    code, _, err = deepsky_(*command, "--sizes", "some")
+    assert code == 1 and "--sizes takes numbers" in err
+    code, _, err = deepsky_(*command, "--sizes", "40,1.0", "--seed", 3)
+    assert code == 1 and "a learning curve with another seed" in err
 
 
 def test_a_catalogue_is_judged_where_it_says_or_is_told_what_it_answers(deepsky_, survey, model):

@@ -27,6 +27,7 @@ _CONTENTS = {
     "evaluate": "deepsky.evaluation",
     "compare": "deepsky.evaluation",
     "Report": "deepsky.evaluation",
+    "learning_curve": "deepsky.learning",
     "write_hats": "deepsky.hats",
 }
 __all__ = ["__version__", *_CONTENTS]  # noqa: PLE0604 (all strings)

@@ -59,7 +59,7 @@ def crossvalidate(
     folder = None if to is None else Path(to)
     with nullcontext() if folder is None else lock_folder(folder):
         if folder is not None:
-            _begin(folder, task, whole, {"k": k, "repeats": repeats, "seed": seed, **arguments})
+            begin(folder, "crossval", task, whole, {"k": k, "repeats": repeats, "seed": seed, **arguments})
         made, classical = _folds(task, whole, k, repeats, seed, folder, arguments)
         if folder is None:
             return made
@@ -96,7 +96,7 @@ def _folds(
         for fold in range(k):
             here = _arranged(whole, numbers, fold, k)
             name = f"fold-{fold}" if repeats == 1 else f"repeat-{repeat}-fold-{fold}"
-            model = _trained(task, here, None if folder is None else folder / name, seed + repeat, arguments)
+            model = trained(task, here, None if folder is None else folder / name, seed + repeat, arguments)
             for which, found in ((model, ours), (model.baseline, theirs)):
                 if which is not None:
                     found.append(_marked(predict(which, here.fold("test"), quiet=True), fold, repeat))
@@ -137,21 +137,29 @@ def _joined(parts: list[Catalogue], objects: int, k: int, repeats: int, question
     return Catalogue(meta, provenance, held=table, children=pa.concat_tables(below) if below else None)
 
 
-def _begin(folder: Path, task: Task, whole: Survey, arguments: Mapping[str, Any]) -> None:
-    """Note what is cross-validated, or refuse to mix it with something else: its models saw other folds."""
+KINDS = {"crossval": "cross-validation", "curve": "learning curve"}
+
+
+def begin(folder: Path, kind: str, task: Task, whole: Survey, arguments: Mapping[str, Any]) -> None:
+    """Note what is begun (``KIND.json``), or refuse to mix it with something else: its models saw other objects.
+
+    Raises
+    ------
+    InputError : the folder holds another one, or something else.
+    """
     network = arguments.get("network")
     kept = {n: v for n, v in arguments.items() if n != "quiet"}
     if isinstance(network, nn.Module):
         kept["network"] = f"{type(network).__module__}:{type(network).__qualname__}"
     objects = hashlib.sha256(whole.key.tobytes()).hexdigest()[:16]
     call = {"task": task.config(), "survey_hash": whole.hash, "objects": objects, **kept}
-    plan = folder / "crossval.json"
+    plan = folder / f"{kind}.json"
     if plan.exists():
         old, new = read_json(plan), json.loads(json.dumps(call))
         for name in sorted({*old, *new}):
             if old.get(name) != new.get(name):
                 raise InputError(
-                    f"the folder holds a cross-validation with another {name}",
+                    f"the folder holds a {KINDS[kind]} with another {name}",
                     file=folder,
                     found=new.get(name),
                     expected=old.get(name),
@@ -182,7 +190,8 @@ def _arranged(whole: Survey, numbers: np.ndarray, fold: int, k: int) -> Survey:
     return replace(table, whole=None)
 
 
-def _trained(task: Task, survey: Survey, folder: Path | None, seed: int, arguments: Mapping[str, Any]) -> Model:
+def trained(task: Task, survey: Survey, folder: Path | None, seed: int, arguments: Mapping[str, Any]) -> Model:
+    """A model of a cross-validation or learning curve, or the finished one that lies there."""
     network = arguments.get("network", "")
     if folder is not None and (folder / "checksums.json").exists():
         if isinstance(network, nn.Module):

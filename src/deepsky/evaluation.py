@@ -92,11 +92,21 @@ class Report:
                 words = ", ".join(f"{k} {e}" for k, e in figures.items() if k in judging.headline(q.answers[who]))
                 lines.append(f"{who} without what was seen or shares a group ({n:,} objects): {words}")
             lines += [f"{q.name}, {name}: {check}" for name, check in q.checks.items() if check.mark]
+        if self.learning:
+            lines += ["", "training objects: figures of ours; of the classical baseline", *self._learnt()]
         named = [f"{who}: {name}" for who, name in self.names.items() if name not in ("", who)]
         lines += ["", *named, *(f"{name}: {check}" for name, check in self.checks.items())]
         if self.folder is not None:
             lines += ["", f"report: {self.folder / 'report.html'}"]
         return "\n".join(lines)
+
+    def _learnt(self) -> Iterator[str]:
+        q = next(iter(self.questions.values()))
+        start = f"{q.name}: " if len(self.questions) > 1 else ""
+        names = [n for n in judging.headline(q.answers[q.first]) if start + n in self.learning[0][1]][:2]
+        for n, *both in self.learning:
+            words = (", ".join(f"{m} {f[start + m]}" for m in names if start + m in f) for f in both)
+            yield f"{n:>16,}: " + "; ".join(w for w in words if w)
 
     def _repr_html_(self) -> str:
         from deepsky.report.page import body

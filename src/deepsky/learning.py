@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from deepsky.crossval import begin, trained
 from deepsky.errors import InputError
 from deepsky.evaluation import LearningCurve, Report, evaluate
 from deepsky.metrics.intervals import Estimate
-from deepsky.model import Model, load
 from deepsky.random import uniform
 from deepsky.survey import Survey
 from deepsky.task import Task
-from deepsky.training import train
 
 FRACTIONS = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
 
@@ -40,7 +39,8 @@ def learning_curve(
     Parameters
     ----------
     sizes : fractions of the training fold up to 1, or numbers of its objects.
-    to : folder of the models (``n-250/`` ...); those that are there already are not trained again.
+    to : folder of the models (``n-250/`` ...); those that are there already are not trained again, and other arguments
+        need another folder.
     seed : of the parts and of training.
     arguments : of `deepsky.train`; `epochs` gives each size as many passes, `steps` as many updates.
 
@@ -51,17 +51,17 @@ def learning_curve(
 
     Raises
     ------
-    InputError : no training fold, or sizes that it does not hold.
+    InputError : no training fold, sizes that it does not hold, or a folder with another learning curve.
     """
     whole = survey.whole or survey
+    if to is not None:
+        Path(to).mkdir(parents=True, exist_ok=True)
+        begin(Path(to), "curve", task, whole, {"seed": seed, **arguments})
     points = []
     for part in parts(task, whole, sizes, seed):
         n = int((part.column("fold") == "train").sum())
         place = None if to is None else Path(to) / f"n-{n}"
-        if place is not None and (place / "checksums.json").exists():
-            model: Model = load(place)
-        else:
-            model = train(task, part, to=place, seed=seed, **arguments)
+        model = trained(task, part, place, seed, arguments)
         # without its path: the fold is opened once for the curve and not once a size
         report = evaluate(replace(model, path=None), part.fold("test"), replicates=replicates)
         points.append((n, _figures(report, "ours"), _figures(report, "classical")))

@@ -18,6 +18,7 @@ from deepsky.cli.options import (
     Trust,
     app,
     examples,
+    literal,
     load,
     more,
     names,
@@ -125,6 +126,44 @@ def crossval(
     beside = to / "classical.parquet"
     classical = Catalogue.read(beside) if beside.exists() else None
     typer.echo(judge(made, here, task=asked, classical=classical, to=to))
+
+
+@app.command(epilog=examples("curve galaxies/ --target morphology --to curve/",
+                             "curve galaxies/ --target morphology --sizes 100,300,1.0 --to curve/"))  # fmt: skip
+def curve(
+    survey: Path,
+    to: To,
+    target: Target = None,
+    task: TaskName = "classify",
+    network: NetworkName = "resnet",
+    sizes: Annotated[
+        str, typer.Option(help="parts of the training fold, as fractions (1.0 is all) or numbers of objects")
+    ] = "0.0625,0.125,0.25,0.5,1.0",
+    seed: int = 0,
+    epochs: float = 30,
+    minutes: Annotated[float | None, typer.Option(help="time budget of the training loop of each size")] = None,
+    batch: int = 64,
+    labels: Labels = None,
+    task_set: TaskSet = None,
+    network_set: NetworkSet = None,
+    sets: Set = None,
+    quiet: Quiet = False,
+) -> None:
+    """Train on growing parts of the training fold. Ends in a report that says whether more labels would help."""
+    from deepsky.evaluation import evaluate as judge
+    from deepsky.learning import learning_curve
+    from deepsky.training import train as run
+
+    here = open_survey(survey, labels)
+    asked = question(task, target, here, task_set)
+    wanted = [literal(s) for s in names(sizes)]
+    if not all(isinstance(s, int | float) for s in wanted):
+        raise InputError("--sizes takes numbers with commas between them", found=sizes, expected="0.25,0.5,1.0")
+    given = {"network": network, "settings": words(network_set), "epochs": epochs, "minutes": minutes, "batch": batch,
+             "quiet": quiet, "seed": seed}  # fmt: skip
+    points = learning_curve(asked, here, wanted, to=to, **{**given, **more(sets, run)})
+    last = load(to / f"n-{points[-1][0]}", network if network.endswith(".py") else None)
+    typer.echo(judge(last, here.fold("test"), learning_curve=points, to=to))
 
 
 @app.command(epilog=examples("predict model/ survey/ --to catalogue/ --write lenses.fits",

@@ -86,8 +86,7 @@ def wanting(task: Task, survey: Survey, whole: bool) -> Check | None:
 def _unknown(truth: Truth) -> np.ndarray:
     """(n,) bool, where a code is -1 or any of the numbers is NaN."""
     value = truth.value.reshape(len(truth.value), -1).numpy()
-    bad: np.ndarray = value < 0 if truth.classes else np.isnan(value.astype(np.float64))
-    return np.asarray(bad.reshape(len(bad), -1).any(axis=1))
+    return np.asarray(np.any(value < 0 if truth.classes else np.isnan(value.astype(np.float64)), axis=1))
 
 
 def repeated(made: Mapping[str, Sequence[Mapping[str, Answers]]]) -> Check | None:
