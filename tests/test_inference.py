@@ -141,7 +141,8 @@ def test_batches_are_cut_from_the_first_row_of_each_tile(model, survey, monkeypa
     predict(model, survey, batch=9, quiet=True)
     expected = [list(range(i, min(i + 9, t.start + t.count))) for t in survey.tiles
                 for i in range(t.start, t.start + t.count, 9)]  # fmt: skip
-    assert cuts == expected and any(len(c) < 9 for c in cuts[:-1])
+    # the first look is at the noise of some objects of all tiles
+    assert cuts[1:] == expected and any(len(c) < 9 for c in cuts[1:-1])
 
 
 def test_an_empty_selection_is_an_empty_catalogue(model, survey, tmp_path):

@@ -143,7 +143,7 @@ class Contract:
 
     def _beyond(self, survey: Survey, here: ImageSchema, mine: ImageSchema) -> Iterator[str]:
         """Bands whose sky noise or PSF, as a median over some objects, lies outside the range of the training fold."""
-        if not len(survey):
+        if not len(survey) or not (self.depth or self.psf_fwhm):
             return
         some = np.unique(np.linspace(0, len(survey) - 1, min(len(survey), LOOKED_AT)).astype(np.int64))
         part = survey.gather(some, truth=(), observations=(self.observation,)).observation(self.observation)
