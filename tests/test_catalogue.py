@@ -1,8 +1,12 @@
 """Catalogues: what was written is what is read back, with units, UCDs and provenance, in every format."""
 
 import json
+import re
+import sys
+import tomllib
 import warnings
 from io import StringIO
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +19,7 @@ from astropy.table import Table
 
 from deepsky import registry, tasks
 from deepsky.catalogue import BASE, FLAGS, Catalogue, Meta, described, fits_names
-from deepsky.errors import InputError
+from deepsky.errors import InputError, MissingExtra
 
 PROVENANCE = {
     "model": "0123456789abcdef", "deepsky": "0.1.0", "objects": 4, "simulation": True, "survey": "blobs[mag < 22]",
@@ -259,6 +263,20 @@ def test_views_in_astropy_and_pandas_show_what_is_missing(catalogue):
 def test_a_notebook_shows_the_first_rows_and_escapes_what_stands_in_them(catalogue):
     shown = catalogue._repr_html_()
     assert "&lt;Catalogue: 4 objects" in shown and "c &amp; &lt;d&gt;" in shown and "<d>" not in shown
+
+
+def test_without_pandas_a_notebook_shows_the_same_and_a_frame_names_its_extra(catalogue, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)  # as if it were not installed
+    wide = Catalogue(META, PROVENANCE, held=pa.table({f"c{i}": [i / 3] for i in range(40)}))
+    cells = re.findall("<t[dh]>(.*?)</t[dh]>", wide._repr_html_())
+    names = [*(f"c{i}" for i in range(7)), "...", *(f"c{i}" for i in range(33, 40))]
+    assert cells[:15] == names and cells[15:18] == ["0", "0.333333", "0.666667"] and len(cells) == 30
+    shown = catalogue._repr_html_()
+    assert "<td>NGC 224é</td>" in shown and "<td>[0, 1, 2]</td>" in shown and shown.count("<tr>") == 5
+    with pytest.raises(MissingExtra, match=r"deepsky\[pandas\]"):
+        catalogue.to_pandas()
+    extras = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    assert any(line.startswith("pandas") for line in extras["optional-dependencies"]["pandas"])
 
 
 # -- reading ------------------------------------------------------------------------------------------------------

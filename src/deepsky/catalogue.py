@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from deepsky.errors import InputError
+from deepsky.errors import InputError, need
 from deepsky.io import atomic_write, read_json, read_parquet, write_parquet
 
 if TYPE_CHECKING:
@@ -126,7 +126,13 @@ class Catalogue:
 
     # -- other forms --------------------------------------------------------------------------------------
     def to_pandas(self) -> pandas.DataFrame:
-        """As a pandas DataFrame."""
+        """As a pandas DataFrame.
+
+        Raises
+        ------
+        MissingExtra : pandas is not installed.
+        """
+        need("pandas", "pandas")
         return self.table.to_pandas()
 
     def to_table(self) -> Table:
@@ -280,11 +286,29 @@ class Catalogue:
 
     def _repr_html_(self) -> str:
         first = self.table if self.held is not None else next(pq.ParquetFile(self.file).iter_batches(10), self.table)
-        head = first.slice(0, 10).to_pandas().to_html(index=False, max_cols=14)
-        return f"<p>{html.escape(repr(self))}</p>{head}"
+        return f"<p>{html.escape(repr(self))}</p>{_html(first.slice(0, 10))}"
 
     def __repr__(self) -> str:
         return f"<Catalogue: {len(self):,} objects, model {self.provenance.get('model', '?')}>"
+
+
+def _html(table: pa.Table | pa.RecordBatch, most: int = 14) -> str:
+    """A table for a notebook; of many columns the first and the last ones."""
+    names = table.schema.names
+    shown = names if len(names) <= most else [*names[: most // 2], *names[-most // 2 :]]
+    columns = [[n, *(_cell(v) for v in table.column(n).to_pylist())] for n in shown]
+    if shown is not names:
+        columns.insert(most // 2, ["..."] * (table.num_rows + 1))
+    head, *rows = ([html.escape(word) for word in row] for row in zip(*columns, strict=True))
+    lines = [f"<thead><tr>{''.join(f'<th>{word}</th>' for word in head)}</tr></thead><tbody>"]
+    lines += [f"<tr>{''.join(f'<td>{word}</td>' for word in row)}</tr>" for row in rows]
+    return f"<table>{''.join(lines)}</tbody></table>"
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_cell, value))}]"
+    return "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _ascii(text: str) -> str:
