@@ -92,6 +92,29 @@ def test_text(tmp_path, text, names, first):
     assert [got[n][0].as_py() for n in names] == first
 
 
+@pytest.mark.parametrize("long", [0, 1])  # the first bytes that are looked at end inside a letter, or behind it
+def test_cyrillic_columns_and_labels(tmp_path, long):
+    words = ["спираль", "эллипс"]
+    rows = [f"галактика-{'ё' * 300}{'x' * long},{words[i % 2]},{i}" for i in range(40)]
+    (tmp_path / "a.csv").write_text("\n".join(["имя,класс,величина", *rows]) + "\n", encoding="utf-8")
+    got, _ = read_table(tmp_path / "a.csv")
+    assert got.column_names == ["имя", "класс", "величина"] and got["класс"].to_pylist() == words * 20
+    assert got["величина"].to_pylist() == list(range(40))
+
+
+@pytest.mark.parametrize(
+    ("encoding", "kind", "fix"),
+    [("utf-16", "UTF-16 text", "iconv -f UTF-16 "), ("utf-16-le", "UTF-16 text", "iconv -f UTF-16 "),
+     ("utf-16-be", "UTF-16 text", "iconv -f UTF-16 "), ("cp1251", "text that is not UTF-8", "iconv -f CP1251 ")],
+)  # fmt: skip
+def test_other_encodings_are_named_with_what_converts_them(tmp_path, encoding, kind, fix):
+    text = "id,kind\na,b\n" if encoding[-1] == "e" else "имя,класс\nгалактика,спираль\n"
+    (tmp_path / "a.csv").write_bytes(text.encode(encoding))
+    with pytest.raises(InputError, match="no reader") as error:
+        read_table(tmp_path / "a.csv")
+    assert error.value.found == kind and fix in str(error.value.fix)
+
+
 def test_latin_1(tmp_path):
     (tmp_path / "a.csv").write_bytes("id,x\nJosé,1\n".encode("latin-1"))
     assert read_table(tmp_path / "a.csv")[0]["id"].to_pylist() == ["José"]

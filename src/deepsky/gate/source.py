@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import codecs
 import io
 import lzma
 import os
@@ -58,6 +59,10 @@ _FIXES = {
     "xz": "decompress it first: `xz -d FILE`",
     "a Python pickle": "save the arrays with numpy.savez instead; a pickle can run any code and is never opened",
 }
+ENCODED = {  # texts that are no UTF-8, and what helps
+    "UTF-16 text": "convert it to UTF-8: iconv -f UTF-16 -t UTF-8 OLD.csv > NEW.csv, or save it anew as UTF-8",
+    "text that is not UTF-8": "convert it to UTF-8, from Cyrillic e.g. iconv -f CP1251 -t UTF-8 OLD.csv > NEW.csv",
+}
 
 
 def sniff(head: bytes) -> str:
@@ -85,10 +90,26 @@ def sniff(head: bytes) -> str:
         return "VOTable (XML)" if b"<votable" in head.lower() else "XML"
     if not head.strip(b"\0"):
         return "zero bytes only"
-    printable = sum(byte in b"\t\n\r\f" or 32 <= byte < 127 or byte >= 128 for byte in head[:512])
-    if printable < len(head[:512]) or sum(byte >= 128 for byte in head[:512]) > len(head[:512]) // 3:
+    return _text(head[:512])
+
+
+def _text(head: bytes) -> str:
+    """Which kind of text, if any: every language in UTF-8; in another encoding a few letters with accents."""
+    for mark, zeros in ((codecs.BOM_UTF16_LE, 1), (codecs.BOM_UTF16_BE, 0)):
+        plain = not any(head[zeros::2]) and _printable(head[1 - zeros :: 2])  # every second byte is zero
+        if head.startswith(mark) or (plain and len(head) > 8):
+            return "UTF-16 text"
+    if not _printable(head):
         return "unknown binary data"
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head)  # whose end may lie inside a letter
+    except UnicodeDecodeError:
+        return "text" if sum(byte >= 128 for byte in head) <= len(head) // 3 else "text that is not UTF-8"
     return "text"
+
+
+def _printable(head: bytes) -> bool:
+    return all(byte in b"\t\n\r\f" or 32 <= byte < 127 or byte >= 128 for byte in head)
 
 
 def fix_for(kind: str, wanted: str) -> str:

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from deepsky.errors import InputError
 from deepsky.gate import FitsHdu, check_fits, sniff
-from deepsky.gate.source import open_bytes, open_stream
+from deepsky.gate.source import ENCODED, open_bytes, open_stream
 from deepsky.surveys import _archives
 from deepsky.surveys._scan import ending
 from deepsky.surveys._text import NULLS, decode, read_text
@@ -81,7 +81,8 @@ def _read(path: Path) -> pa.Table:
         table = _votable(path, data) if inside.startswith("VOTable") else _text(decode(data, path), path)
     else:
         raise InputError("a table of a kind that has no reader", file=path, found=kind,
-                         known=("CSV", "ECSV", "IPAC", "MRT", "FITS", "VOTable", "Parquet"))  # fmt: skip
+                         known=("CSV", "ECSV", "IPAC", "MRT", "FITS", "VOTable", "Parquet"),
+                         fix=ENCODED.get(kind))  # fmt: skip
     return table
 
 
