@@ -19,8 +19,9 @@ from tests.conftest import ROOT
 import deepsky
 from deepsky import cli
 from deepsky.catalogue import Catalogue
-from deepsky.cli.options import more, shares, words
+from deepsky.cli.options import ANY, chosen, more, question, shares, words
 from deepsky.errors import Incomplete, InputError
+from deepsky.ingestion import ingest
 from deepsky.model import load
 from deepsky.survey import Survey
 from deepsky.training import train
@@ -272,6 +273,10 @@ def test_a_survey_goes_out_as_hats(deepsky_, survey, tmp_path):
 # -- errors -----------------------------------------------------------------------------------------------------------
 def test_errors_are_words_on_stderr_with_exit_code_one(deepsky_, survey, model, tmp_path):
     (tmp_path / "text.txt").write_text("no survey")
+
+    def learn(*words):
+        return ("train", survey.path, "--to", "m", "--target", "shape", *words)
+
     (tmp_path / "blocked").write_text("a file where a folder should be")
     for arguments, expected in (
         (("look", "nothing"), "there is no such file or folder"),
@@ -288,6 +293,25 @@ def test_errors_are_words_on_stderr_with_exit_code_one(deepsky_, survey, model, 
         (("train", survey.path, "--to", "m", "--target", "shape", "--set", "epochs"), "--set takes key=value"),
         (("train", survey.path, "--to", "m", "--target", "shape", "--network-set", "widht=3"), "did you mean 'width'"),
         (("train", survey.path, "--to", "m", "--target", "shape", "--task-set", "weight=a"), "did you mean 'weights'"),
+        (learn("--set", "lr=fast"), "--set lr: a setting has the wrong type\n  found: fast\n  expected: a number"),
+        (learn("--set", "seed=abc"), "--set seed"),
+        (learn("--set", "augment=True"), "unknown augmentation"),
+        (learn("--set", "balance=perhaps"), "expected: true or false"),
+        (learn("--network-set", "width=abc"), "--network-set width"),
+        (learn("--network-set", "dropout=0,5"), "found: 0,5\n  expected: a number"),
+        (learn("--network", "logistic", "--network-set", "features=shape,edges"), "expected: shape+edges"),
+        (learn("--network", "logistic", "--network-set", "feature=shape"), "did you mean 'features'"),
+        (learn("--network", "RandomForst"), "did you mean 'random-forest'"),
+        (learn("--network", "resnet:lanusse"), "fix: --network resnet --network-set depth=lanusse"),
+        (learn("--task-set", "smoothing=high"), "--task-set smoothing"),
+        (learn("--task-set", "edges=2.5,a"), "--task-set edges"),
+        (learn("--task-set", "name=foo"), "no such setting"),
+        (learn("--task", "regress", "--task-set", "components=abc"), "--task-set components"),
+        (learn("--task", "regress", "--task-set", "limits=0,10"), "--task-set limits"),
+        (learn("--task", "regress", "--target", "width", "--task-set", "log=True"), "known: width"),
+        (learn("--target", "SHAPE"), "did you mean 'shape'"),
+        (("predict", model.path, survey.path, "--to", "c", "--set", "batch=0"), "batch is out of range"),
+        (("predict", model.path, survey.path, "--to", "c", "--set", "batch=abc"), "--set batch"),
         (("train", survey.path, "--to", "blocked", "--target", "shape"), "a file stands"),
         (("crossval", survey.path, "--to", "cv", "--target", "shape", "--k", "1"), "two folds or more"),
         (("predict", "nothing", survey.path, "--to", "c"), "not a model"),
@@ -389,19 +413,30 @@ def test_a_reader_that_has_seen_enough_is_no_error():
 
 
 # -- words ------------------------------------------------------------------------------------------------------------
-def test_words_are_literals_where_they_can_be_and_text_elsewhere():
-    found = words(["a=3", "b=0.5", "c=None", "d=(1, 2)", "e=dihedral,shift=1", "f=True", "g=", "h-i=x y", "j=E,S0, S"])
-    assert found == {
+def test_words_are_read_as_the_types_of_what_takes_them():
+    kinds = {"a": int, "d": tuple[int, ...], "e": str, "f": bool, "g": str, "h_i": str, "j": tuple[str, ...]}
+    given = ["a=3", "d=(1, 2)", "e=dihedral,shift=1", "f=no", "g=", "h-i=x y", "j=E,S0, S", "unknown=1"]
+    assert words(given, kinds, "--task-set") == {
         "a": 3,
-        "b": 0.5,
-        "c": None,
         "d": (1, 2),
         "e": "dihedral,shift=1",
-        "f": True,
+        "f": False,
         "g": "",
         "h_i": "x y",
         "j": ("E", "S0", "S"),
+        "unknown": "1",  # whoever takes the words refuses it
     }
+    assert more(["balance=No", "baseline=NONE", "lr=1", "augment=none", "steps=1e2"], train) == {
+        "balance": False, "baseline": None, "lr": 1.0, "augment": "none", "steps": 100,
+    }  # fmt: skip
+    assert more(["bands=g,r", "class-folders=off", "id=No", "size=32"], ingest, ANY) == {
+        "bands": ("g", "r"), "class_folders": False, "id": "No", "size": 32,
+    }  # fmt: skip
+    task = question("regress", "width", None, ["limits=width,0,10", "log=width"])
+    assert task.limits == (("width", 0.0, 10.0),) and task.log == ("width",)
+    assert question("classify", "shape", None, ["multilabel=false"]).multilabel is False
+    assert chosen("RandomForest", ["smooth=No"]) == {"network": "random-forest", "settings": {"smooth": False}}
+    assert chosen("resnet", ["squeeze=false"])["settings"] == {"squeeze": False}
     assert shares(["strong-lens=0.01", "a=b=0.2"]) == {"strong-lens": 0.01, "a=b": 0.2} and shares([]) is None
     with pytest.raises(InputError, match="no such argument") as error:
         more(["netwrok=mlp"], train)

@@ -103,7 +103,10 @@ def train(
     TrainingError : too little memory, a loss that is not finite, a full disk.
     Incomplete : stopped by a signal; the same call goes on.
     """
-    call = plan.call(locals())
+    call = resolve.checked(train, plan.call(locals()))
+    if isinstance(network, str):
+        network = resolve.named(network)
+        settings = resolve.check_settings(network, settings or {})
     folds = resolve.folds(survey)
     observation = observation or next(iter(survey.schema.observations))
     if observation not in survey.schema.observations:

@@ -14,6 +14,7 @@ from deepsky.cli.options import (
     To,
     Trust,
     app,
+    chosen,
     examples,
     load,
     more,
@@ -21,7 +22,6 @@ from deepsky.cli.options import (
     open_survey,
     question,
     shares,
-    words,
 )
 from deepsky.errors import InputError
 
@@ -74,7 +74,7 @@ def train(
         return
     if here is None:
         raise InputError("no survey is named", fix="deepsky train SURVEY --target COLUMN --to MODEL")
-    given = {"network": network, "settings": words(network_set), "seed": seed, "epochs": epochs, "minutes": minutes,
+    given = {**chosen(network, network_set), "seed": seed, "epochs": epochs, "minutes": minutes,
              "batch": batch, "quiet": quiet}  # fmt: skip
     asked = question(task, target, here, task_set)
     typer.echo(training.train(asked, here, to=to, **{**given, **more(sets, training.train)}))
@@ -107,7 +107,7 @@ def crossval(
 
     here = open_survey(survey, labels)
     asked = question(task, target, here, task_set)
-    given = {"network": network, "settings": words(network_set), "epochs": epochs, "minutes": minutes, "batch": batch,
+    given = {**chosen(network, network_set), "epochs": epochs, "minutes": minutes, "batch": batch,
              "quiet": quiet, "k": k, "repeats": repeats, "seed": seed}  # fmt: skip
     made = crossvalidate(asked, here, to=to, **{**given, **more(sets, run)})
     beside = to / "classical.parquet"
