@@ -208,6 +208,28 @@ def test_a_run_is_repeated_from_its_file(deepsky_, survey):
     assert code == 1 and "unknown keys" in err
 
 
+def test_train_says_where_the_model_lies_how_good_it_is_and_what_comes_next(deepsky_, survey, tmp_path):
+    train_fold, valid = survey.fold("train").id, survey.fold("valid").id
+    lines = [f"{name},{'ab'[i % 2]}" for i, name in enumerate(survey.id) if name not in (*train_fold[:3], *valid[:1])]
+    (tmp_path / "labels.csv").write_text("\n".join(["id,word", *lines]) + "\n")
+    given = ("train", survey.path, "--labels", "labels.csv", "--target", "word")
+    out = good(deepsky_(*given, "--to", "m", *QUICK, "--set", "baseline=none")).splitlines()
+    n = len(valid) - 1
+    assert out[0].startswith("<Model mlp") and out[1] == "model      m"
+    best = min(h["log loss"] for h in load("m").history)
+    assert out[2] == f"score      log loss {best:.4g} on {n} objects of the validation fold"
+    assert out[3].startswith(f"objects    train {len(train_fold) - 3} (3 more have no label), valid {n} (1 more")
+    assert out[4] == ("augmented  dihedral: images are turned and flipped in training (--set augment=none where the "
+                      "answer depends on it)")  # fmt: skip
+    assert out[5].startswith("next       deepsky evaluate m ") and len(out) == 6
+    good(deepsky_(*out[5].split()[2:], "--to", "r"))  # what it proposes works
+    out = good(deepsky_("train", survey.path, "--target", "shape", "--to", "n", *QUICK, "--set", "augment=no",
+                        "--set", "baseline=none"))  # fmt: skip
+    assert "augmented  no\n" in out and "turned and flipped" not in out and "no label" not in out
+    out = good(deepsky_("train", survey.path, "--target", "shape", "--to", "c", "--network", "constant"))
+    assert "augmented" not in out and "score      log loss 0.6" in out
+
+
 def test_a_model_with_a_network_of_the_users_own_needs_trust(deepsky_, survey, tmp_path):
     (tmp_path / "mine.py").write_text(
         '"""A network."""\nfrom torch import nn\n\n\nclass Own(nn.Sequential):\n    features = 2\n\n\n'
@@ -324,6 +346,12 @@ def test_errors_are_words_on_stderr_with_exit_code_one(deepsky_, survey, model, 
         (("evaluate", model.path, survey.path, "--slice", "mag >"), "mag >"),
         (("evaluate", model.path, survey.path, "--by", "magnitude"), "magnitude"),
         (("compare", model.path, "nothing", survey.path), "not a model"),
+        (("predict", survey.path, model.path, "--to", "c"), f"fix: deepsky predict {model.path} {survey.path}"),
+        (("evaluate", survey.path, model.path), f"fix: deepsky evaluate {model.path} {survey.path}"),
+        (("compare", model.path, survey.path, model.path), f"deepsky compare {model.path} {model.path} {survey.path}"),
+        (("evaluate", survey.path, survey.path), "a survey, where a model is expected"),
+        (("train", model.path, "--to", "m", "--target", "shape"), "a model, where a survey is expected"),
+        (("run", "lens-ground", "--quick", "--seeds", "0"), "at least one seed"),
         (("run", "lens-grond"), "did you mean 'lens-ground'"),
     ):  # fmt: skip
         code, out, err = deepsky_(*arguments)

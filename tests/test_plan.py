@@ -172,6 +172,15 @@ def test_the_time_budget_is_kept(survey, tmp_path):
     assert 0.1 < seconds < 30 and time.monotonic() - began < 200  # 1.2 seconds, on a machine that others use too
 
 
+def test_a_call_that_never_took_a_step_does_not_block_its_folder(survey, tmp_path):
+    wrong = {"task": tasks.Regress("width"), "to": tmp_path / "m"}
+    with pytest.raises(InputError, match="only classes can be balanced"):
+        quick(survey, **wrong, balance=True)
+    assert (tmp_path / "m" / "run.json").exists() and not (tmp_path / "m" / "checkpoint.pt").exists()
+    assert quick(survey, **wrong).provenance["settings"]["balance"] is False
+    assert Run.read(tmp_path / "m" / "run.json").call["balance"] is False
+
+
 # -- a run is a file -------------------------------------------------------------------------------------------------
 def test_a_run_is_read_as_it_was_written(survey, tmp_path):
     quick(survey, to=tmp_path / "model", task=tasks.Regress(("e", "width"), log="width"), augment="dihedral,shift=1")

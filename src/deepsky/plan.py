@@ -318,10 +318,20 @@ def decide(
             raise InputError(f"{name} is out of range", found=value, expected="more than 0")
     if folder is not None and (folder / "run.json").exists():
         old = Run.read(folder / "run.json")
-        _same_call(old, begun, folder)
-        if old.threads != torch.get_num_threads():  # the last bits depend on it
-            torch.set_num_threads(old.threads)
-        return old
+        other = _other(old, begun)
+        if other is not None and (folder / "checkpoint.pt").exists():  # before the first, nothing was trained yet
+            name, expected, found = other
+            raise InputError(
+                f"an unfinished run with another {name} stands there",
+                file=folder,
+                found=found,
+                expected=expected,
+                fix="repeat that call, or choose another folder",
+            )
+        if other is None:
+            if old.threads != torch.get_num_threads():  # the last bits depend on it
+                torch.set_num_threads(old.threads)
+            return old
     batch = some[: chosen.batch]
     check_memory(module, batch, chosen.batch)
     seconds = seconds_a_step(task, module, batch, begun.dtype)
@@ -336,21 +346,14 @@ def decide(
     return made
 
 
-def _same_call(old: Run, new: Run, folder: Path) -> None:
+def _other(old: Run, new: Run) -> tuple[str, Any, Any] | None:
+    """What the first difference between two calls is called, and its values in the old and the new one."""
     pairs = {n: (getattr(old, n), getattr(new, n)) for n in ("survey_hash", "selection")}
     for name in ("task", "objects", "network", "normalise", "settings"):  # key by key, so that the message is short
         a, b = (literal(getattr(run, name)) for run in (old, new))
         pairs |= {f"{name}: {key}": (a.get(key), b.get(key)) for key in sorted({*a, *b})}
     pairs |= {key: (old.call.get(key), literal(new.call.get(key))) for key in (*LENGTH, "baseline") if old.call}
-    for name, (a, b) in pairs.items():
-        if a != b:
-            raise InputError(
-                f"an unfinished run with another {name} stands there",
-                file=folder,
-                found=b,
-                expected=a,
-                fix="repeat that call, or choose another folder",
-            )
+    return next(((name, a, b) for name, (a, b) in pairs.items() if a != b), None)
 
 
 LENGTH = ("epochs", "steps", "minutes")

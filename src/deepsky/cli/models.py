@@ -20,12 +20,14 @@ from deepsky.cli.options import (
     more,
     names,
     open_survey,
+    ordered,
     question,
     shares,
 )
 from deepsky.errors import InputError
 
 if TYPE_CHECKING:
+    from deepsky.model import Model
     from deepsky.survey import Survey
 
 Target = Annotated[str | None, typer.Option(help="label or truth column; several with commas")]
@@ -70,14 +72,15 @@ def train(
         told = [n for n in context.params if n not in AS_IT_WAS and getattr(source(n), "name", "") == "COMMANDLINE"]
         if told:
             raise InputError("--from repeats a run as it was", found=", ".join(told), fix="leave these options out")
-        typer.echo(training.repeat(run, to=to, survey=here, quiet=quiet))
+        typer.echo(_learnt(training.repeat(run, to=to, survey=here, quiet=quiet), here, survey, labels))
         return
     if here is None:
         raise InputError("no survey is named", fix="deepsky train SURVEY --target COLUMN --to MODEL")
     given = {**chosen(network, network_set), "seed": seed, "epochs": epochs, "minutes": minutes,
              "batch": batch, "quiet": quiet}  # fmt: skip
     asked = question(task, target, here, task_set)
-    typer.echo(training.train(asked, here, to=to, **{**given, **more(sets, training.train)}))
+    made = training.train(asked, here, to=to, **{**given, **more(sets, training.train)})
+    typer.echo(_learnt(made, here, survey, labels))
 
 
 @app.command(epilog=examples("crossval galaxies/ --target morphology --k 5 --to crossval/"))
@@ -132,6 +135,7 @@ def predict(
     from deepsky.catalogue import check_name
     from deepsky.inference import predict as run
 
+    ordered("predict", survey, model)
     for name in write or []:
         check_name(Path(name))  # before an hour of work
     here = open_survey(survey)
@@ -160,6 +164,7 @@ def evaluate(
     """Hold MODEL's answers against the truth of a fold. Writes report.html and report.json."""
     from deepsky.evaluation import evaluate as run
 
+    ordered("evaluate", survey, model)
     here = _folded(open_survey(survey, labels), fold, slice_)
     typer.echo(run(load(model, trust), here, by=names(by), to=to or model / "report"))
 
@@ -179,8 +184,38 @@ def compare(
     """Compare two models on the same objects. Paired intervals, change per bin, a gallery of the objects that flip."""
     from deepsky.evaluation import compare as run
 
+    ordered("compare", survey, model_a, model_b)
     here = _folded(open_survey(survey, labels), fold, slice_)
     typer.echo(run(load(model_a, trust), load(model_b, trust), here, by=names(by), to=to))
+
+
+def _learnt(model: Model, survey: Survey | None, path: Path | None, labels: Path | None) -> str:
+    """What became of a training: where the model lies, how good it is, what it learnt from, and what comes next."""
+    from deepsky import finishing, plan, resolve
+    from deepsky.survey import Survey
+
+    assert model.path is not None
+    call = plan.Run.read(model.path / "run.json").call
+    here = Survey.load(call["survey"]) if survey is None else survey
+    folds = resolve.folds(here)
+    parts = []
+    for name, n in model.provenance["objects"].items():
+        without = len(folds[name]) - n
+        parts.append(f"{name} {n:,}" + (f" ({without:,} more have no label)" if without else ""))
+    lines = [repr(model), f"model      {model.path}"]
+    if model.task.targets:
+        valid = resolve.labelled({"valid": folds["valid"]}, model.task)["valid"]
+        outputs, _, truth = finishing.run_over(model, valid, most=5000)
+        score = model.task.score(model.module.head, outputs, truth)  # type: ignore[arg-type]
+        lines.append(f"score      {score.name} {score.value:.4g} on {len(outputs):,} objects of the validation fold")
+    lines.append(f"objects    {', '.join(parts)}")
+    augment = model.provenance["settings"].get("augment")  # a classical family has none
+    if augment == "dihedral" and call["augment"] == "auto":
+        augment += ": images are turned and flipped in training (--set augment=none where the answer depends on it)"
+    if augment is not None:
+        lines.append(f"augmented  {augment or 'no'}")
+    beside = "" if labels is None else f" --labels {labels}"
+    return "\n".join([*lines, f"next       deepsky evaluate {model.path} {path or here.path}{beside}"])
 
 
 def _folded(survey: Survey, fold: str, slice_: str | None) -> Survey:

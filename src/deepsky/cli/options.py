@@ -121,10 +121,38 @@ def shares(given: list[str] | None) -> dict[str, float] | None:
 
 
 def open_survey(path: Path, labels: Path | None = None, **options: Any) -> Any:
-    """A survey from anything."""
+    """A survey from anything.
+
+    Raises
+    ------
+    InputError : a model stands there; see `deepsky.open` for the rest.
+    """
     from deepsky.ingestion import open as run
 
+    if is_model(path):
+        raise InputError("a model, where a survey is expected", file=path, fix="name the survey it was trained on")
     return run(path, labels=labels, **options)
+
+
+def is_model(path: Path) -> bool:
+    """Whether a folder is that of a model, and not of a survey."""
+    return (path / "model.json").is_file() and not (path / "schema.json").exists()
+
+
+def ordered(command: str, survey: Path, *models: Path) -> None:
+    """Refuse a survey where a model is expected.
+
+    Raises
+    ------
+    InputError : with the command in the right order.
+    """
+    swapped = [m for m in models if (m / "schema.json").is_file() and not is_model(m)]
+    if swapped and is_model(survey):
+        right = " ".join(str(survey if m == swapped[0] else m) for m in models)
+        raise InputError("a survey, where a model is expected: the model comes first", file=swapped[0],
+                         fix=f"deepsky {command} {right} {swapped[0]}")  # fmt: skip
+    if swapped:
+        raise InputError("a survey, where a model is expected", file=swapped[0], fix="deepsky train SURVEY --to MODEL")
 
 
 def load(path: Path, trust: str | None = None) -> Any:
