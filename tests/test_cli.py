@@ -20,8 +20,9 @@ from tests.conftest import ROOT
 import deepsky
 from deepsky import cli
 from deepsky.catalogue import Catalogue
-from deepsky.cli.options import more, shares, words
+from deepsky.cli.options import ANY, chosen, more, question, shares, words
 from deepsky.errors import Incomplete, InputError
+from deepsky.ingestion import ingest
 from deepsky.model import load
 from deepsky.survey import Survey
 from deepsky.training import train
@@ -291,6 +292,28 @@ def test_a_run_is_repeated_from_its_file(deepsky_, survey):
     assert code == 1 and "unknown keys" in err
 
 
+def test_train_says_where_the_model_lies_how_good_it_is_and_what_comes_next(deepsky_, survey, tmp_path):
+    train_fold, valid = survey.fold("train").id, survey.fold("valid").id
+    lines = [f"{name},{'ab'[i % 2]}" for i, name in enumerate(survey.id) if name not in (*train_fold[:3], *valid[:1])]
+    (tmp_path / "labels.csv").write_text("\n".join(["id,word", *lines]) + "\n")
+    given = ("train", survey.path, "--labels", "labels.csv", "--target", "word")
+    out = good(deepsky_(*given, "--to", "m", *QUICK, "--set", "baseline=none")).splitlines()
+    n = len(valid) - 1
+    assert out[0].startswith("<Model mlp") and out[1] == "model      m"
+    best = min(h["log loss"] for h in load("m").history)
+    assert out[2] == f"score      log loss {best:.4g} on {n} objects of the validation fold"
+    assert out[3].startswith(f"objects    train {len(train_fold) - 3} (3 more have no label), valid {n} (1 more")
+    assert out[4] == ("augmented  dihedral: images are turned and flipped in training (--set augment=none where the "
+                      "answer depends on it)")  # fmt: skip
+    assert out[5].startswith("next       deepsky evaluate m ") and len(out) == 6
+    good(deepsky_(*out[5].split()[2:], "--to", "r"))  # what it proposes works
+    out = good(deepsky_("train", survey.path, "--target", "shape", "--to", "n", *QUICK, "--set", "augment=no",
+                        "--set", "baseline=none"))  # fmt: skip
+    assert "augmented  no\n" in out and "turned and flipped" not in out and "no label" not in out
+    out = good(deepsky_("train", survey.path, "--target", "shape", "--to", "c", "--network", "constant"))
+    assert "augmented" not in out and "score      log loss 0.6" in out
+
+
 def test_a_model_with_a_network_of_the_users_own_needs_trust(deepsky_, survey, tmp_path):
     (tmp_path / "mine.py").write_text(
         '"""A network."""\nfrom torch import nn\n\n\nclass Own(nn.Sequential):\n    features = 2\n\n\n'
@@ -373,6 +396,10 @@ def test_a_survey_goes_out_as_hats(deepsky_, survey, tmp_path):
 # -- errors -----------------------------------------------------------------------------------------------------------
 def test_errors_are_words_on_stderr_with_exit_code_one(deepsky_, survey, model, tmp_path):
     (tmp_path / "text.txt").write_text("no survey")
+
+    def learn(*words):
+        return ("train", survey.path, "--to", "m", "--target", "shape", *words)
+
     (tmp_path / "blocked").write_text("a file where a folder should be")
     for arguments, expected in (
         (("look", "nothing"), "there is no such file or folder"),
@@ -389,6 +416,25 @@ def test_errors_are_words_on_stderr_with_exit_code_one(deepsky_, survey, model, 
         (("train", survey.path, "--to", "m", "--target", "shape", "--set", "epochs"), "--set takes key=value"),
         (("train", survey.path, "--to", "m", "--target", "shape", "--network-set", "widht=3"), "did you mean 'width'"),
         (("train", survey.path, "--to", "m", "--target", "shape", "--task-set", "weight=a"), "did you mean 'weights'"),
+        (learn("--set", "lr=fast"), "--set lr: a setting has the wrong type\n  found: fast\n  expected: a number"),
+        (learn("--set", "seed=abc"), "--set seed"),
+        (learn("--set", "augment=True"), "unknown augmentation"),
+        (learn("--set", "balance=perhaps"), "expected: true or false"),
+        (learn("--network-set", "width=abc"), "--network-set width"),
+        (learn("--network-set", "dropout=0,5"), "found: 0,5\n  expected: a number"),
+        (learn("--network", "logistic", "--network-set", "features=shape,edges"), "expected: shape+edges"),
+        (learn("--network", "logistic", "--network-set", "feature=shape"), "did you mean 'features'"),
+        (learn("--network", "RandomForst"), "did you mean 'random-forest'"),
+        (learn("--network", "resnet:lanusse"), "fix: --network resnet --network-set depth=lanusse"),
+        (learn("--task-set", "smoothing=high"), "--task-set smoothing"),
+        (learn("--task-set", "edges=2.5,a"), "--task-set edges"),
+        (learn("--task-set", "name=foo"), "no such setting"),
+        (learn("--task", "regress", "--task-set", "components=abc"), "--task-set components"),
+        (learn("--task", "regress", "--task-set", "limits=0,10"), "--task-set limits"),
+        (learn("--task", "regress", "--target", "width", "--task-set", "log=True"), "known: width"),
+        (learn("--target", "SHAPE"), "did you mean 'shape'"),
+        (("predict", model.path, survey.path, "--to", "c", "--set", "batch=0"), "batch is out of range"),
+        (("predict", model.path, survey.path, "--to", "c", "--set", "batch=abc"), "--set batch"),
         (("train", survey.path, "--to", "blocked", "--target", "shape"), "a file stands"),
         (("crossval", survey.path, "--to", "cv", "--target", "shape", "--k", "1"), "two folds or more"),
         (("predict", "nothing", survey.path, "--to", "c"), "not a model"),
@@ -401,6 +447,12 @@ def test_errors_are_words_on_stderr_with_exit_code_one(deepsky_, survey, model, 
         (("evaluate", model.path, survey.path, "--slice", "mag >"), "mag >"),
         (("evaluate", model.path, survey.path, "--by", "magnitude"), "magnitude"),
         (("compare", model.path, "nothing", survey.path), "not a model"),
+        (("predict", survey.path, model.path, "--to", "c"), f"fix: deepsky predict {model.path} {survey.path}"),
+        (("evaluate", survey.path, model.path), f"fix: deepsky evaluate {model.path} {survey.path}"),
+        (("compare", model.path, survey.path, model.path), f"deepsky compare {model.path} {model.path} {survey.path}"),
+        (("evaluate", survey.path, survey.path), "a survey, where a model is expected"),
+        (("train", model.path, "--to", "m", "--target", "shape"), "a model, where a survey is expected"),
+        (("run", "lens-ground", "--quick", "--seeds", "0"), "at least one seed"),
         (("run", "lens-grond"), "did you mean 'lens-ground'"),
     ):  # fmt: skip
         code, out, err = deepsky_(*arguments)
@@ -490,19 +542,30 @@ def test_a_reader_that_has_seen_enough_is_no_error():
 
 
 # -- words ------------------------------------------------------------------------------------------------------------
-def test_words_are_literals_where_they_can_be_and_text_elsewhere():
-    found = words(["a=3", "b=0.5", "c=None", "d=(1, 2)", "e=dihedral,shift=1", "f=True", "g=", "h-i=x y", "j=E,S0, S"])
-    assert found == {
+def test_words_are_read_as_the_types_of_what_takes_them():
+    kinds = {"a": int, "d": tuple[int, ...], "e": str, "f": bool, "g": str, "h_i": str, "j": tuple[str, ...]}
+    given = ["a=3", "d=(1, 2)", "e=dihedral,shift=1", "f=no", "g=", "h-i=x y", "j=E,S0, S", "unknown=1"]
+    assert words(given, kinds, "--task-set") == {
         "a": 3,
-        "b": 0.5,
-        "c": None,
         "d": (1, 2),
         "e": "dihedral,shift=1",
-        "f": True,
+        "f": False,
         "g": "",
         "h_i": "x y",
         "j": ("E", "S0", "S"),
+        "unknown": "1",  # whoever takes the words refuses it
     }
+    assert more(["balance=No", "baseline=NONE", "lr=1", "augment=none", "steps=1e2"], train) == {
+        "balance": False, "baseline": None, "lr": 1.0, "augment": "none", "steps": 100,
+    }  # fmt: skip
+    assert more(["bands=g,r", "class-folders=off", "id=No", "size=32"], ingest, ANY) == {
+        "bands": ("g", "r"), "class_folders": False, "id": "No", "size": 32,
+    }  # fmt: skip
+    task = question("regress", "width", None, ["limits=width,0,10", "log=width"])
+    assert task.limits == (("width", 0.0, 10.0),) and task.log == ("width",)
+    assert question("classify", "shape", None, ["multilabel=false"]).multilabel is False
+    assert chosen("RandomForest", ["smooth=No"]) == {"network": "random-forest", "settings": {"smooth": False}}
+    assert chosen("resnet", ["squeeze=false"])["settings"] == {"squeeze": False}
     assert shares(["strong-lens=0.01", "a=b=0.2"]) == {"strong-lens": 0.01, "a=b": 0.2} and shares([]) is None
     with pytest.raises(InputError, match="no such argument") as error:
         more(["netwrok=mlp"], train)

@@ -175,6 +175,23 @@ def test_another_model_prior_survey_or_selection_is_not_mixed_in(model, survey, 
         predict(model, changed_survey, to=to, quiet=True)
 
 
+def test_a_call_that_made_no_tile_does_not_block_its_folder(model, survey, tmp_path, monkeypatch):
+    def fails(*arguments):
+        raise OSError("no memory")
+
+    to = tmp_path / "c"
+    with pytest.raises(InputError, match="batch is out of range"):
+        predict(model, survey, to=to, batch=0)
+    assert not to.exists()
+    with monkeypatch.context() as broken, pytest.raises(OSError, match="no memory"):
+        broken.setattr(inference, "_tile", fails)
+        predict(model, survey, to=to, batch=4096, quiet=True)
+    assert len(predict(model, survey, to=to, batch=64, quiet=True)) == len(survey)
+    assert json.loads((to / "plan.json").read_text())["batch"] == 64
+    with pytest.raises(InputError, match="another batch"):
+        predict(model, survey, to=to, batch=32, quiet=True)
+
+
 def test_a_folder_with_something_else_or_another_writer_is_refused(model, survey, tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "catalogue.parquet").write_bytes(b"somebody's work")

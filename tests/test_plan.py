@@ -11,7 +11,7 @@ import torch
 from tests import made_up
 from torch import nn
 
-from deepsky import checkpoint, plan, registry, tasks
+from deepsky import checkpoint, costs, plan, registry, tasks
 from deepsky.errors import InputError, TrainingError
 from deepsky.io import read_json, write_json
 from deepsky.model import load
@@ -62,29 +62,29 @@ def module_of(survey, network):
 def test_the_estimate_counts_what_layers_hand_on_and_four_times_the_weights(survey):
     module, sample = module_of(survey, Wide())
     weights = sum(p.numel() for p in module.parameters()) * 4
-    one = plan.memory_needed(module, sample, 1)
+    one = costs.memory_needed(module, sample, 1)
     assert one == pytest.approx(4 * weights + 2 * 50 * 100 * 100 * 4, rel=0.05)
-    assert plan.memory_needed(module, sample, 64) - 4 * weights == pytest.approx(64 * (one - 4 * weights), rel=1e-6)
+    assert costs.memory_needed(module, sample, 64) - 4 * weights == pytest.approx(64 * (one - 4 * weights), rel=1e-6)
     assert module.training
 
 
 def test_what_does_not_fit_is_refused_with_a_batch_that_does(survey, monkeypatch):
     module, sample = module_of(survey, Wide())
-    needed = plan.memory_needed(module, sample, 64)
-    monkeypatch.setattr(plan, "memory_available", lambda: needed // 2)
+    needed = costs.memory_needed(module, sample, 64)
+    monkeypatch.setattr(costs, "memory_available", lambda: needed // 2)
     with pytest.raises(TrainingError, match=r"GB are free") as error:
-        plan.check_memory(module, sample, 64)
+        costs.check_memory(module, sample, 64)
     batch = int(str(error.value).split("--batch ")[1])
-    assert 16 < batch < 32 and plan.check_memory(module, sample, batch) < needed / 2
-    monkeypatch.setattr(plan, "memory_available", lambda: 1000)
+    assert 16 < batch < 32 and costs.check_memory(module, sample, batch) < needed / 2
+    monkeypatch.setattr(costs, "memory_available", lambda: 1000)
     with pytest.raises(TrainingError, match="a smaller network or smaller images"):
-        plan.check_memory(module, sample, 64)
+        costs.check_memory(module, sample, 64)
 
 
 def test_memory_that_is_free_is_told_by_the_system():
     import psutil
 
-    free = plan.memory_available()
+    free = costs.memory_available()
     assert 0 < free <= psutil.virtual_memory().total
     assert free == pytest.approx(psutil.virtual_memory().available, rel=0.3) or free < psutil.virtual_memory().available
 
@@ -170,6 +170,15 @@ def test_the_time_budget_is_kept(survey, tmp_path):
     model = quick(survey, steps=None, minutes=0.02, to=tmp_path / "model", network="convnet", settings={"width": 8})
     seconds = model.history[-1]["seconds"]
     assert 0.1 < seconds < 30 and time.monotonic() - began < 200  # 1.2 seconds, on a machine that others use too
+
+
+def test_a_call_that_never_took_a_step_does_not_block_its_folder(survey, tmp_path):
+    wrong = {"task": tasks.Regress("width"), "to": tmp_path / "m"}
+    with pytest.raises(InputError, match="only classes can be balanced"):
+        quick(survey, **wrong, balance=True)
+    assert (tmp_path / "m" / "run.json").exists() and not (tmp_path / "m" / "checkpoint.pt").exists()
+    assert quick(survey, **wrong).provenance["settings"]["balance"] is False
+    assert Run.read(tmp_path / "m" / "run.json").call["balance"] is False
 
 
 # -- a run is a file -------------------------------------------------------------------------------------------------

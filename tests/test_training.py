@@ -17,7 +17,7 @@ from tests import made_up
 from tests.conftest import ROOT
 from torch import nn
 
-from deepsky import plan, tasks, training
+from deepsky import costs, plan, tasks, training
 from deepsky.errors import Incomplete, InputError, TrainingError
 from deepsky.model import load
 from deepsky.order import Order
@@ -141,7 +141,7 @@ def test_a_full_disk_keeps_the_last_checkpoint_and_says_so(survey, tmp_path, mon
 
 
 def test_what_cannot_fit_into_memory_is_refused_with_a_batch_that_does(survey, monkeypatch):
-    monkeypatch.setattr(plan, "memory_available", lambda: 40_000_000)
+    monkeypatch.setattr(costs, "memory_available", lambda: 40_000_000)
     with pytest.raises(TrainingError, match=r"--batch \d+"):
         train(tasks.Classify("shape"), survey, network="resnet", batch=120, steps=5, quiet=True)
 

@@ -61,9 +61,10 @@ class InputError(DeepskyError):
         if known is not None:
             names = [str(k) for k in known]
             lines.append(f"  known: {', '.join(names) if names else '(none)'}")
-            near = get_close_matches(str(found), names, n=1)
+            lower = {n.lower(): n for n in names}
+            near = get_close_matches(str(found).lower(), lower, n=1)
             if near and fix is None:
-                self.fix = fix = f"did you mean {near[0]!r}?"
+                self.fix = fix = f"did you mean {lower[near[0]]!r}?"
         if fix is not None:
             lines.append(f"  fix: {fix}")
         super().__init__("\n".join(lines))

@@ -50,6 +50,8 @@ def predict(
     InputError : the folder holds the catalogue of another model, survey or prior, or something else.
     Incomplete : tiles are missing at the end; the message names them, and the same call makes them.
     """
+    if batch < 1:
+        raise InputError("batch is out of range", found=batch, expected="1 or more")
     order = model.contract.check(survey, model.path or "MODEL")
     prior = None if prevalence is None else _prior(model, prevalence)
     shares = model.prior if prior is None else prior
@@ -149,7 +151,8 @@ SAME = ("model", "survey_hash", "survey", "selection", "prior", "objects", "batc
 def _begin(folder: Path, provenance: dict[str, Any]) -> dict[str, Any]:
     """Note what is being made and go on with what was noted, or refuse to mix it with something else."""
     plan = folder / "plan.json"
-    if plan.exists():
+    begun = any((folder / "tiles").glob("*.parquet")) or (folder / "manifest.json").exists()
+    if plan.exists() and (begun or all(read_json(plan).get(n) == provenance[n] for n in SAME)):
         old: dict[str, Any] = read_json(plan)
         for name in SAME:
             if old.get(name) != provenance[name]:
@@ -161,7 +164,8 @@ def _begin(folder: Path, provenance: dict[str, Any]) -> dict[str, Any]:
                     fix="choose another folder with --to",
                 )
         return old
-    others = sorted(p.name for p in folder.iterdir() if p.name != LOCK and not p.name.startswith(TEMPORARY))
+    own = {LOCK, plan.name, "tiles"} if plan.exists() else {LOCK}
+    others = sorted(p.name for p in folder.iterdir() if p.name not in own and not p.name.startswith(TEMPORARY))
     if others:
         raise InputError("the folder holds something else", file=folder, found=", ".join(others[:5]),
                          fix="choose a new folder with --to")  # fmt: skip

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
-import os
 import platform
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -16,10 +13,11 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import deepsky
-from deepsky.errors import InputError, TrainingError
+from deepsky import costs
+from deepsky.errors import InputError
 from deepsky.io import read_json, write_json
 from deepsky.optimise import OPTIMISERS, SCHEDULES
 from deepsky.sample import Sample
@@ -183,7 +181,7 @@ def precision(wanted: str, image: bool) -> str:
         return names[wanted]
     if not image:  # small matrices gain nothing and lose digits
         return "float32"
-    if device() == "cuda":
+    if costs.device() == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
     return "bfloat16" if processor_flags() & {"avx512_bf16", "amx_bf16"} else "float32"
 
@@ -233,85 +231,6 @@ def call(arguments: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(kept["network"], nn.Module):
         kept["network"] = "object"
     return cast(dict[str, Any], literal({"survey": str(arguments["survey"].path), **kept}))
-
-
-def device() -> str:
-    """ "cuda" where there is one, else "cpu": other accelerators have no float64, in which positions are kept."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def memory_available() -> int:
-    """Bytes that this process may still take: what is free, or what its control group allows if that is less; with a
-    GPU, what is free on it."""
-    if device() == "cuda":
-        return int(torch.cuda.mem_get_info()[0])
-    found = []
-    info = Path("/proc/meminfo")
-    if info.exists():
-        words = dict(line.split(":") for line in info.read_text().splitlines())
-        found.append(int(words["MemAvailable"].split()[0]) * 1024)
-    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
-    if limit.exists() and limit.read_text().strip() != "max":
-        found.append(int(limit.read_text()) - int(used.read_text()))
-    return min(found) if found else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
-def memory_needed(module: nn.Module, sample: Sample, batch: int) -> int:
-    """Bytes a training step takes: four times the weights, and twice what the layers hand on for a batch."""
-    seen = [0]
-
-    def count(layer: nn.Module, inputs: Any, output: Any) -> None:
-        if isinstance(output, Tensor) and not list(layer.children()):
-            seen[0] += output.numel() * 4
-
-    hooks = [m.register_forward_hook(count) for m in module.modules()]
-    few = sample[: min(2, len(sample))]
-    with torch.no_grad():
-        module.eval()(few)
-    for hook in hooks:
-        hook.remove()
-    module.train()
-    weights = sum(p.numel() for p in module.parameters()) * 4 * 4
-    return weights + 2 * seen[0] * batch // len(few)
-
-
-def check_memory(module: nn.Module, sample: Sample, batch: int) -> int:
-    """The estimate of `memory_needed` [bytes].
-
-    Raises
-    ------
-    TrainingError : it cannot fit; the message names a batch that does.
-    """
-    needed, free = memory_needed(module, sample, batch), memory_available()
-    if needed > 0.9 * free:
-        one = memory_needed(module, sample, 1)
-        fits = max(1, int(batch * 0.8 * free / needed))
-        raise TrainingError(
-            f"a step would take about {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free\n  fix: "
-            + (
-                f"--batch {fits}"
-                if one < 0.9 * free
-                else "a smaller network or smaller images (deepsky ingest --size N)"
-            )
-        )
-    return needed
-
-
-def seconds_a_step(task: Task, module: nn.Module, sample: Sample, dtype: str) -> float:
-    """Measured on a copy, so that the run itself is untouched: the median of three after one to warm up."""
-    kind, steps = device(), task.steps()
-    twin, here, times = copy.deepcopy(module).to(kind).train(), sample.to(kind), []
-    for _ in range(4):
-        start = time.perf_counter()
-        for step in steps:
-            for _ in range(step.updates):
-                with torch.autocast(kind, dtype=torch.bfloat16, enabled=dtype == "bfloat16"):
-                    loss = step.loss(twin, here, torch.Generator(kind).manual_seed(0)).mean()
-                loss.backward()  # type: ignore[no-untyped-call]
-        if kind == "cuda":
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
-    return float(np.median(times[1:]))
 
 
 def begun(
@@ -367,13 +286,29 @@ def decide(
             raise InputError(f"{name} is out of range", found=value, expected="more than 0")
     if folder is not None and (folder / "run.json").exists():
         old = Run.read(folder / "run.json")
-        _same_call(old, begun, folder)
-        if old.threads != torch.get_num_threads():  # the last bits depend on it
-            torch.set_num_threads(old.threads)
-        return old
+        started = (folder / "checkpoint.pt").exists()  # before the first, nothing was trained yet
+        if started and (old.survey_hash, old.task.get("targets")) == (
+            begun.survey_hash,
+            literal(begun.task.get("targets")),
+        ):
+            check_data(old.data, begun.data, folder)
+        other = _other(old, begun)
+        if started and other is not None:
+            name, expected, found = other
+            raise InputError(
+                f"an unfinished run with another {name} stands there",
+                file=folder,
+                found=found,
+                expected=expected,
+                fix="repeat that call, or choose another folder",
+            )
+        if other is None and old.data == begun.data:
+            if old.threads != torch.get_num_threads():  # the last bits depend on it
+                torch.set_num_threads(old.threads)
+            return old
     batch = some[: chosen.batch]
-    check_memory(module, batch, chosen.batch)
-    seconds = seconds_a_step(task, module, batch, begun.dtype)
+    costs.check_memory(module, batch, chosen.batch)
+    seconds = costs.seconds_a_step(task, module, batch, begun.dtype)
     per_epoch = max(1, len(folds["train"]) // chosen.batch)
     total = steps or (max(1, int(0.92 * 60 * minutes / seconds)) if minutes else max(1, round(epochs * per_epoch)))
     # look at the validation fold once an epoch, but between 8 and 60 times in all
@@ -385,23 +320,14 @@ def decide(
     return made
 
 
-def _same_call(old: Run, new: Run, folder: Path) -> None:
-    pairs: dict[str, tuple[Any, Any]] = {n: (getattr(old, n), getattr(new, n)) for n in ("survey_hash", "selection")}
-    if (old.survey_hash, old.task.get("targets")) == (new.survey_hash, literal(new.task.get("targets"))):
-        check_data(old.data, new.data, folder)
+def _other(old: Run, new: Run) -> tuple[str, Any, Any] | None:
+    """What the first difference between two calls is called, and its values in the old and the new one."""
+    pairs = {n: (getattr(old, n), getattr(new, n)) for n in ("survey_hash", "selection")}
     for name in ("task", "objects", "network", "normalise", "settings"):  # key by key, so that the message is short
         a, b = (literal(getattr(run, name)) for run in (old, new))
         pairs |= {f"{name}: {key}": (a.get(key), b.get(key)) for key in sorted({*a, *b})}
     pairs |= {key: (old.call.get(key), literal(new.call.get(key))) for key in (*LENGTH, "baseline") if old.call}
-    for name, (a, b) in pairs.items():
-        if a != b:
-            raise InputError(
-                f"an unfinished run with another {name} stands there",
-                file=folder,
-                found=b,
-                expected=a,
-                fix="repeat that call, or choose another folder",
-            )
+    return next(((name, a, b) for name, (a, b) in pairs.items() if a != b), None)
 
 
 LENGTH = ("epochs", "steps", "minutes")

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from deepsky import registry
+from deepsky import baselines, casting, registry
 from deepsky.augment import Augmentation
 from deepsky.augment._parts import pairs, period
 from deepsky.augment.dihedral import VIEWS
@@ -60,9 +61,70 @@ def folds(survey: Survey) -> dict[str, Survey]:
     return folds
 
 
+def checked(train: Callable[..., Any], call: dict[str, Any]) -> dict[str, Any]:
+    """The call of `train`, once each argument is found to be of its type.
+
+    Raises
+    ------
+    InputError : one that is not, by its name.
+    """
+    kinds = casting.kinds(train, "task", "survey", "network", "settings", "to", "quiet")
+    for name, kind in kinds.items():
+        casting.check(call[name], kind, name)
+    return call
+
+
 def is_classical(network: str) -> bool:
     """Whether the name is that of a classical family."""
     return network.partition(":")[0].replace("_", "-") in registry.names("baselines")
+
+
+def named(network: str) -> str:
+    """The name as `deepsky list` has it, of a network or a classical family: ``RandomForest`` is ``random-forest``.
+
+    Raises
+    ------
+    InputError : neither is called so.
+    """
+    family, colon, variant = network.partition(":")
+    if network.endswith(".py"):
+        return network
+    known = [*registry.names("networks"), *registry.names("baselines")]
+    same = [n for n in known if _letters(n) == _letters(family)]
+    if not same:
+        raise InputError("no network and no classical family of this name", found=family, known=known)
+    return f"{same[0]}{colon}{variant}"
+
+
+def _letters(name: str) -> str:
+    return name.lower().replace("-", "").replace("_", "")
+
+
+def settings(network: str) -> dict[str, Any]:
+    """The settings that a network or classical family has, by name, each with its type."""
+    if not is_classical(network):
+        return casting.kinds(registry.find("networks", network.partition(":")[0]).build, "channels", "size")
+    name = network.partition(":")[0]
+    own = casting.kinds(registry.find("baselines", name).fit)
+    return {"features": str, "components": int} | {n: own[n] for n in baselines.settings(name)}
+
+
+def check_settings(network: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a network or classical family, each of its type.
+
+    Raises
+    ------
+    InputError : one that it does not have, or of another type.
+    """
+    known = settings(network)
+    for key in given:
+        if key not in known:
+            what = "classical family" if is_classical(network) else "network"
+            raise InputError(f"the {what} {network!r} has no such setting", found=key, known=known)
+    if is_classical(network) and "," in str(given.get("features", "")):
+        raise InputError("features are joined by +", keyword="features", found=given["features"],
+                         expected=str(given["features"]).replace(",", "+"))  # fmt: skip
+    return {key: casting.check(value, known[key], key) for key, value in given.items()}
 
 
 def user_module(network: nn.Module) -> Network:
@@ -76,7 +138,8 @@ def user_module(network: nn.Module) -> Network:
 
 
 def augmentation(words: str, train: Survey, observation: str, task: Task) -> str:
-    if words == "none" or (words == "auto" and train.schema.observations[observation].kind != "image"):
+    words = words.strip()
+    if words.lower() in casting.NOTHING or (words == "auto" and train.schema.observations[observation].kind != "image"):
         return ""
     truths = _declared(train, task, task.reads)
     if words == "auto":

@@ -340,7 +340,7 @@ class Survey:
         at = np.arange(len(self)) if positions is None else positions
         if name not in self.schema.columns:
             known = [n for n, c in self.schema.columns.items() if c.role != "scalar"]
-            near = get_close_matches(name, known, n=1)
+            near = get_close_matches(name.lower(), [n.lower() for n in known], n=1)
             raise InputError(
                 "no such label or truth",
                 file=self.path,

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from deepsky import checkpoint, finishing, normalise, optimise, plan, resolve, tasks
+from deepsky import checkpoint, costs, finishing, normalise, optimise, plan, resolve, tasks
 from deepsky.augment import Augmentation
 from deepsky.errors import Incomplete, InputError, TrainingError
 from deepsky.io import lock_folder, stable_uint
@@ -103,7 +103,10 @@ def train(
     TrainingError : too little memory, a loss that is not finite, a full disk.
     Incomplete : stopped by a signal; the same call goes on.
     """
-    call = plan.call(locals())
+    call = resolve.checked(train, plan.call(locals()))
+    if isinstance(network, str):
+        network = resolve.named(network)
+        settings = resolve.check_settings(network, settings or {})
     folds = resolve.folds(survey)
     observation = observation or next(iter(survey.schema.observations))
     if observation not in survey.schema.observations:
@@ -227,7 +230,7 @@ def _loop(
 ) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
     """The loop: from the last checkpoint, if there is one, to the best weights and the history."""
     fabric = lightning_fabric.Fabric(
-        accelerator=plan.device(), devices=1, precision="bf16-mixed" if run.dtype == "bfloat16" else "32-true"
+        accelerator=costs.device(), devices=1, precision="bf16-mixed" if run.dtype == "bfloat16" else "32-true"
     )
     module = fabric.to_device(module)
     if run.normalise["axes"] == 2:

@@ -15,6 +15,7 @@ from deepsky.errors import InputError
     [
         ("", ()),
         ("none", ()),
+        ("No", ()),
         ("dihedral", (("dihedral", {}),)),
         ("dihedral,shift=1.5,noise=0.2", (("dihedral", {}), ("shift", {"pixels": 1.5}), ("noise", {"sigma": 0.2}))),
         (
@@ -41,7 +42,7 @@ def test_words_are_read_and_written(words: str, steps: object) -> None:
         ("shift(pixels=1,pixels=2)", "has it twice"),
         ("shift()", None),
         ("shift(1)", "no such setting"),
-        ("shift=far", r"wrong type\n  found: far\n  expected: float"),
+        ("shift=far", r"wrong type\n  found: far\n  expected: a number"),
         ("shift(whole=1)", "wrong type"),
         ("shift=-1", "out of range"),
         ("shift=nan", "out of range"),

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import torch
 
-from deepsky import registry
+from deepsky import casting, registry
 from deepsky.errors import InputError
 from deepsky.sample import Image, Sample
 
@@ -38,14 +38,14 @@ class Augmentation:
     def parse(cls, words: str) -> Self:
         """Read ``name``, ``name=value`` (of its first setting) or ``name(setting=value, ...)``, joined by commas.
 
-        An empty text, or "none", is no augmentation. Settings are tried out on a made-up object.
+        An empty text, or "none" or "no", is no augmentation. Settings are tried out on a made-up object.
 
         Raises
         ------
         InputError : words that cannot be read, an unknown name or setting, a value out of range, a name twice.
         """
         steps: list[tuple[str, Mapping[str, Any]]] = []
-        rest = "" if words.strip() == "none" else words.strip()
+        rest = "" if words.strip().lower() in casting.NOTHING else words.strip()
         while rest:
             item = _ITEM.match(rest)
             if item is None:
@@ -104,24 +104,11 @@ def _settings(name: str, first: str | None, rest: str | None) -> dict[str, Any]:
         if key not in known or key in made or value is None or not value.strip():
             raise InputError(f"the augmentation {name!r} has no such setting, or has it twice or without a value",
                              found=f"{key}={value or ''}", known=known)  # fmt: skip
-        made[key] = _value(f"{name}({key})", value.strip(), known[key].annotation)
+        made[key] = casting.read(value, known[key].annotation, f"{name}({key})")
     for key, parameter in known.items():
         if parameter.default is parameter.empty and key not in made:
             raise InputError(f"the augmentation {name!r} needs a value", keyword=key, expected=f"{name}=VALUE")
     return made
-
-
-def _value(place: str, text: str, kind: type) -> Any:
-    if kind is str:
-        return text
-    if kind is bool and text.lower() in {"true", "false"}:
-        return text.lower() == "true"
-    try:
-        if kind is not bool:
-            return kind(text)
-    except ValueError:
-        pass
-    raise InputError("a setting has the wrong type", keyword=place, found=text, expected=kind.__name__)
 
 
 def _written(name: str, settings: Mapping[str, Any]) -> str:

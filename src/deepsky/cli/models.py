@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from deepsky import casting
 from deepsky.cli.options import (
     IdColumn,
     Labels,
@@ -17,15 +18,15 @@ from deepsky.cli.options import (
     To,
     Trust,
     app,
+    chosen,
     examples,
-    literal,
     load,
     more,
     names,
     open_survey,
+    ordered,
     question,
     shares,
-    words,
 )
 from deepsky.errors import InputError
 
@@ -82,14 +83,15 @@ def train(
         told = [n for n in context.params if n not in AS_IT_WAS and getattr(source(n), "name", "") == "COMMANDLINE"]
         if told:
             raise InputError("--from repeats a run as it was", found=", ".join(told), fix="leave these options out")
-        typer.echo(training.repeat(run, to=to, survey=here, quiet=quiet))
+        typer.echo(_learnt(training.repeat(run, to=to, survey=here, quiet=quiet), here, survey, labels))
         return
     if here is None:
         raise InputError("no survey is named", fix="deepsky train SURVEY --target COLUMN --to MODEL")
-    given = {"network": network, "settings": words(network_set), "seed": seed, "epochs": epochs, "minutes": minutes,
+    given = {**chosen(network, network_set), "seed": seed, "epochs": epochs, "minutes": minutes,
              "batch": batch, "quiet": quiet}  # fmt: skip
     asked = question(task, target, here, task_set)
-    typer.echo(training.train(asked, here, to=to, **{**given, **more(sets, training.train)}))
+    made = training.train(asked, here, to=to, **{**given, **more(sets, training.train)})
+    typer.echo(_learnt(made, here, survey, labels))
 
 
 @app.command(epilog=examples("crossval galaxies/ --target morphology --k 5 --to crossval/"))
@@ -120,7 +122,7 @@ def crossval(
 
     here = open_survey(survey, labels, id_column=id_column)
     asked = question(task, target, here, task_set)
-    given = {"network": network, "settings": words(network_set), "epochs": epochs, "minutes": minutes, "batch": batch,
+    given = {**chosen(network, network_set), "epochs": epochs, "minutes": minutes, "batch": batch,
              "quiet": quiet, "k": k, "repeats": repeats, "seed": seed}  # fmt: skip
     made = crossvalidate(asked, here, to=to, **{**given, **more(sets, run)})
     beside = to / "classical.parquet"
@@ -156,11 +158,11 @@ def curve(
 
     here = open_survey(survey, labels)
     asked = question(task, target, here, task_set)
-    wanted = [literal(s) for s in names(sizes)]
+    wanted = [casting.literal(s) for s in names(sizes)]
     if not all(isinstance(s, int | float) for s in wanted):
         raise InputError("--sizes takes numbers with commas between them", found=sizes, expected="0.25,0.5,1.0")
-    given = {"network": network, "settings": words(network_set), "epochs": epochs, "minutes": minutes, "batch": batch,
-             "quiet": quiet, "seed": seed}  # fmt: skip
+    given = {**chosen(network, network_set), "epochs": epochs, "minutes": minutes, "batch": batch, "quiet": quiet,
+             "seed": seed}  # fmt: skip
     points = learning_curve(asked, here, wanted, to=to, **{**given, **more(sets, run)})
     last = load(to / f"n-{points[-1][0]}", network if network.endswith(".py") else None)
     typer.echo(judge(last, here.fold("test"), learning_curve=points, to=to))
@@ -183,6 +185,7 @@ def predict(
     from deepsky.catalogue import check_name, fits_names
     from deepsky.inference import predict as run
 
+    ordered("predict", survey, model)
     for name in write or []:
         check_name(Path(name))  # before an hour of work
     here = open_survey(survey)
@@ -221,6 +224,7 @@ def evaluate(
     """Hold the answers of MODEL against the truth of a fold. Writes report.html and report.json."""
     from deepsky.evaluation import evaluate as run
 
+    ordered("evaluate", survey, model)
     whole = open_survey(survey, labels, id_column=id_column)
     held, asked = _answers(model, trust), question(task, target, whole, task_set) if target else None
     fold = fold or _usual_fold(held)
@@ -250,6 +254,7 @@ def compare(
     """Compare two models on the same objects. Paired intervals, change per bin, a gallery of the objects that flip."""
     from deepsky.evaluation import compare as run
 
+    ordered("compare", survey, model_a, model_b)
     whole = open_survey(survey, labels, id_column=id_column)
     a, b = (_answers(path, trust) for path in (model_a, model_b))
     asked = question(task, target, whole, task_set) if target else None
@@ -269,6 +274,35 @@ def _answers(path: Path, trust: str | None) -> Model | Catalogue:
 def _usual_fold(held: Model | Catalogue) -> str:
     """The objects that were not learnt from: all of a cross-validation."""
     return "all" if "cv_fold" in getattr(held, "names", ()) else "test"
+
+
+def _learnt(model: Model, survey: Survey | None, path: Path | None, labels: Path | None) -> str:
+    """What became of a training: where the model lies, how good it is, what it learnt from, and what comes next."""
+    from deepsky import finishing, plan, resolve
+    from deepsky.survey import Survey
+
+    assert model.path is not None
+    call = plan.Run.read(model.path / "run.json").call
+    here = Survey.load(call["survey"]) if survey is None else survey
+    folds = resolve.folds(here)
+    parts = []
+    for name, n in model.provenance["objects"].items():
+        without = len(folds[name]) - n
+        parts.append(f"{name} {n:,}" + (f" ({without:,} more have no label)" if without else ""))
+    lines = [repr(model), f"model      {model.path}"]
+    if model.task.targets:
+        valid = resolve.labelled({"valid": folds["valid"]}, model.task)["valid"]
+        outputs, _, truth = finishing.run_over(model, valid, most=5000)
+        score = model.task.score(model.module.head, outputs, truth)  # type: ignore[arg-type]
+        lines.append(f"score      {score.name} {score.value:.4g} on {len(outputs):,} objects of the validation fold")
+    lines.append(f"objects    {', '.join(parts)}")
+    augment = model.provenance["settings"].get("augment")  # a classical family has none
+    if augment == "dihedral" and call["augment"] == "auto":
+        augment += ": images are turned and flipped in training (--set augment=none where the answer depends on it)"
+    if augment is not None:
+        lines.append(f"augmented  {augment or 'no'}")
+    beside = "" if labels is None else f" --labels {labels}"
+    return "\n".join([*lines, f"next       deepsky evaluate {model.path} {path or here.path}{beside}"])
 
 
 def _folded(survey: Survey, fold: str, slice_: str | None) -> Survey:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ast
-import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -55,33 +53,52 @@ def _options(
 
 
 def more(words: list[str] | None, call: Callable[..., Any], extra: tuple[str, ...] = ()) -> dict[str, Any]:
-    """``key=value`` words as arguments of `call`, checked against its signature; unknown keys are an error."""
-    unsettable = {"survey", "source", "to", "task", "model"}
-    known = [p for p in inspect.signature(call).parameters if p not in unsettable] + list(extra)
+    """``key=value`` words as arguments of `call`, each read as its type in the signature; unknown keys are an error.
+
+    Parameters
+    ----------
+    extra : names of further arguments, or `ANY`: then those that `call` does not have are options of a reader.
+    """
+    from deepsky import casting
+
+    known = casting.kinds(call, "survey", "source", "to", "task", "model") | dict.fromkeys(extra, Any)
+    if extra == ANY:
+        known = _reader_options() | known
     found = {}
-    for word in words or []:
-        key, equals, value = word.partition("=")
-        key = key.strip().replace("-", "_")
-        if not equals:
-            raise InputError("--set takes key=value", found=word)
+    for key, text in _pairs(words, "--set"):
         if extra != ANY and key not in known:
             raise InputError("no such argument", found=key, known=known)
-        found[key] = literal(value.strip())
+        found[key] = casting.read(text, known.get(key, Any), f"--set {key}")
     return found
 
 
-def literal(text: str) -> Any:
-    """A Python literal, or the text itself."""
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
+def words(given: list[str] | None, kinds: Mapping[str, Any], option: str) -> dict[str, Any]:
+    """``key=value`` words of an `option`, each read as its type among `kinds`; other keys are left."""
+    from deepsky import casting
+
+    pairs = _pairs(given, option)
+    return {key: casting.read(text, kinds[key], f"{option} {key}") if key in kinds else text for key, text in pairs}
 
 
-def words(given: list[str] | None) -> dict[str, Any]:
-    """``key=value`` words with any keys; names with commas between them are several values."""
-    found = more(given, words, ANY)
-    return {k: names(v) if isinstance(v, str) and "," in v and "=" not in v else v for k, v in found.items()}
+def _pairs(words: list[str] | None, option: str) -> list[tuple[str, str]]:
+    found = []
+    for word in words or []:
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise InputError(f"{option} takes key=value", found=word)
+        found.append((key.strip().replace("-", "_"), value.strip()))
+    return found
+
+
+def _reader_options() -> dict[str, Any]:
+    """The options of all readers: which of them will read is not known before it looks."""
+    from deepsky import casting, registry
+
+    found: dict[str, Any] = {}
+    for name in registry.names("surveys"):
+        for key, kind in casting.kinds(registry.find("surveys", name).open, "path", "source").items():
+            found[key] = found[key] | kind if key in found else kind
+    return found
 
 
 def shares(given: list[str] | None) -> dict[str, float] | None:
@@ -104,10 +121,38 @@ def shares(given: list[str] | None) -> dict[str, float] | None:
 
 
 def open_survey(path: Path, labels: Path | None = None, **options: Any) -> Any:
-    """A survey from anything."""
+    """A survey from anything.
+
+    Raises
+    ------
+    InputError : a model stands there; see `deepsky.open` for the rest.
+    """
     from deepsky.ingestion import open as run
 
+    if is_model(path):
+        raise InputError("a model, where a survey is expected", file=path, fix="name the survey it was trained on")
     return run(path, labels=labels, **options)
+
+
+def is_model(path: Path) -> bool:
+    """Whether a folder is that of a model, and not of a survey."""
+    return (path / "model.json").is_file() and not (path / "schema.json").exists()
+
+
+def ordered(command: str, survey: Path, *models: Path) -> None:
+    """Refuse a survey where a model is expected.
+
+    Raises
+    ------
+    InputError : with the command in the right order.
+    """
+    swapped = [m for m in models if (m / "schema.json").is_file() and not is_model(m)]
+    if swapped and is_model(survey):
+        right = " ".join(str(survey if m == swapped[0] else m) for m in models)
+        raise InputError("a survey, where a model is expected: the model comes first", file=swapped[0],
+                         fix=f"deepsky {command} {right} {swapped[0]}")  # fmt: skip
+    if swapped:
+        raise InputError("a survey, where a model is expected", file=swapped[0], fix="deepsky train SURVEY --to MODEL")
 
 
 def load(path: Path, trust: str | None = None) -> Any:
@@ -131,7 +176,21 @@ def question(task: str, target: str | None, survey: Any, settings: list[str] | N
         known = [n for n, c in survey.schema.columns.items() if c.role != "scalar"]
         raise InputError("what is to be learnt is not said", file=survey.path, known=known,
                          fix="--target COLUMN" if known else "--labels TABLE.csv --target COLUMN")  # fmt: skip
-    return tasks.build(task, targets=targets, **words(settings))
+    return tasks.build(task, targets=targets, **words(settings, tasks.settings(task), "--task-set"))
+
+
+def chosen(network: str, settings: list[str] | None) -> dict[str, Any]:
+    """A network, or classical family, and its settings, as arguments of `training.train`.
+
+    Raises
+    ------
+    InputError : neither is called so, or a setting that cannot be read or that it does not have.
+    """
+    from deepsky import resolve
+
+    name = resolve.named(network)
+    found = words(settings, resolve.settings(name), "--network-set")
+    return {"network": name, "settings": resolve.check_settings(name, found)}
 
 
 def names(text: str | None) -> tuple[str, ...]:

@@ -10,11 +10,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, get_args
 
 from torch import nn
 
-from deepsky import registry
+from deepsky import casting, registry
 from deepsky.errors import InputError
 
 
@@ -42,6 +42,10 @@ class Network:
         builder = registry.find("networks", name).build
         settings = {**self.settings, "variant": variant} if variant else dict(self.settings)
         known = [p for p in _parameters(builder) if p not in {"channels", "size"}]
+        if variant and "variant" not in known:
+            meant = next((f" --network-set {key}={variant}" for key, kind in casting.kinds(builder).items()
+                          if variant in get_args(kind)), "")  # fmt: skip
+            raise InputError(f"the network {name!r} has no variants", found=self.name, fix=f"--network {name}{meant}")
         for key in settings:
             if key not in known:
                 raise InputError(f"the network {name!r} has no such setting", found=key, known=known)

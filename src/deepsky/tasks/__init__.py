@@ -5,27 +5,41 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from deepsky import registry
+from deepsky import casting, registry
 from deepsky.errors import InputError
 from deepsky.task import Task
 
 
-def build(name: str, **fields: Any) -> Task:
+def build(name: str, /, **fields: Any) -> Task:
     """Make the task called `name`: the class of the same name, capitalised, in its file.
 
     Raises
     ------
-    InputError : no such task, or a field that it does not have.
+    InputError : no such task, or a field that it does not have or that is of another type.
     """
+    known = settings(name)
+    for field in fields:
+        if field not in known:
+            raise InputError(f"the task {name!r} has no such setting", found=field, known=known)
+    return _kind(name)(**{k: _tuples(casting.check(v, known[k], k)) for k, v in fields.items()})
+
+
+def settings(name: str) -> dict[str, Any]:
+    """The fields of the task called `name`, each with its type.
+
+    Raises
+    ------
+    InputError : no such task.
+    """
+    return casting.kinds(_kind(name))
+
+
+def _kind(name: str) -> type[Task]:
     if name.endswith(".py"):  # a saved model may name a task, and must not run a file by it
         raise InputError("a task is known by its name", found=name, known=registry.names("tasks"))
     module = registry.find("tasks", name)
     kind: type[Task] = getattr(module, name.replace("-", " ").replace("_", " ").title().replace(" ", ""))
-    known = list(kind.__dataclass_fields__)
-    for field in fields:
-        if field not in known:
-            raise InputError(f"the task {name!r} has no such setting", found=field, known=known)
-    return kind(**{k: _tuples(v) for k, v in fields.items()})
+    return kind
 
 
 def from_config(config: Mapping[str, Any]) -> Task:
