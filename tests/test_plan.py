@@ -16,7 +16,8 @@ from deepsky.errors import InputError, TrainingError
 from deepsky.io import read_json, write_json
 from deepsky.model import load
 from deepsky.plan import Run
-from deepsky.training import repeat, train
+from deepsky.repeating import repeat
+from deepsky.training import train
 
 SHAPE = tasks.Classify("shape")
 

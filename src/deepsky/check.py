@@ -16,7 +16,7 @@ from PIL import Image as Pillow
 from deepsky import folds as fold_rules
 from deepsky import store
 from deepsky.io import atomic_write, read_json
-from deepsky.labels.matching import natural
+from deepsky.labels.cells import natural
 from deepsky.quality import sky_words
 from deepsky.report.gallery import SHEET, contact_sheet
 from deepsky.report.plots import sky_map, style

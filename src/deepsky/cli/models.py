@@ -75,7 +75,7 @@ def train(
     quiet: Quiet = False,
 ) -> None:
     """Train a model on the training fold of SURVEY. Stopped at any moment, the same command goes on."""
-    from deepsky import training
+    from deepsky import repeating, training
 
     here = None if survey is None else open_survey(survey, labels, id_column=id_column)
     if run is not None:
@@ -83,7 +83,7 @@ def train(
         told = [n for n in context.params if n not in AS_IT_WAS and getattr(source(n), "name", "") == "COMMANDLINE"]
         if told:
             raise InputError("--from repeats a run as it was", found=", ".join(told), fix="leave these options out")
-        typer.echo(_learnt(training.repeat(run, to=to, survey=here, quiet=quiet), here, survey, labels))
+        typer.echo(_learnt(repeating.repeat(run, to=to, survey=here, quiet=quiet), here, survey, labels))
         return
     if here is None:
         raise InputError("no survey is named", fix="deepsky train SURVEY --target COLUMN --to MODEL")

@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 from deepsky.errors import InputError
 from deepsky.io import lock_folder, read_parquet, write_parquet
 from deepsky.labels import turning
-from deepsky.labels.matching import Matched, match, natural
+from deepsky.labels.cells import natural
+from deepsky.labels.matching import Matched, match
 from deepsky.schema import Column
 from deepsky.tables import metadata
 
