@@ -439,8 +439,12 @@ def test_ids_are_exact_or_refused(way: str, ids: np.ndarray, expected: list[str]
         return
     with pytest.raises(InputError, match=expected):
         arrays.open(AS_ROWS[way]({"id": ids}))
-    source = arrays.open(AS_ROWS[way]({"id": ids, "other": np.arange(N) + 100}), id="other")  # the fix of the message
-    assert source.items()["id"].to_pylist()[:2] == ["100", "101"]
+    for second in ({"other": np.arange(N) + 100, "id": ids}, {"id": ids, "other": np.arange(N) + 100}):
+        source = arrays.open(AS_ROWS[way](second), id="other")  # the fix of the message
+        assert source.items()["id"].to_pylist()[:2] == ["100", "101"]
+        assert "id" not in source.schema.columns and "input_id" in source.schema.columns
+        if way != "images":
+            assert source.schema.observations["row"].names == ("x",)
 
 
 def test_positions_in_other_units_and_under_other_names() -> None:

@@ -188,6 +188,13 @@ def test_ids_through_a_float_are_refused(tmp_path):
         assert any("no use as ids" in n for n in source.schema.notes)
 
 
+def test_another_column_may_hold_the_ids(tmp_path):
+    path = as_csv(tmp_path / "a.csv", "id,ra,dec,name,a,b,x\nold,hot,1,n1,10,20,1\nold,cold,2,n2,11,21,2\n")
+    items = table.open(path, id="name", ra="a", dec="b").items()
+    assert (items["id"].to_pylist(), items["ra"].to_pylist()) == (["n1", "n2"], [10, 11])
+    assert items["input_id"].to_pylist() == ["old", "old"] and items["input_ra"].to_pylist() == ["hot", "cold"]
+
+
 def test_small_float_ids_lose_their_point(tmp_path):
     Table({"id": [17.0, 18.0], "x": [1.0, 2.0]}).write(tmp_path / "a.fits")
     assert table.open(tmp_path / "a.fits").items()["id"].to_pylist() == ["17", "18"]

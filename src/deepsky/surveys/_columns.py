@@ -109,6 +109,15 @@ def ids(table: pa.Table, name: str, file: object = None) -> list[str]:
     return words
 
 
+def kept_as(name: str) -> str:
+    """What a column is called in the listing of the objects, where some names have a meaning of their own.
+
+    >>> kept_as("mag"), kept_as("id")
+    ('mag', 'input_id')
+    """
+    return f"input_{name}" if name in {"id", "ra", "dec", "bytes"} else name
+
+
 def _rounded(file: object, name: str, found: str) -> InputError:
     return InputError("ids that were rounded by a spreadsheet or a float64", file=file, keyword=name, found=found,
                       expected="all digits: int64 or text",

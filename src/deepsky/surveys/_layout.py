@@ -321,6 +321,7 @@ def _listing(
             continue
         low = key.lower().rsplit("/", 1)[-1]
         name = "pixel_scale" if low in SCALE else {"y": "label", "labels": "label", "ans": "label"}.get(low, key)
+        name = _columns.kept_as(name)
         if values.ndim == 2:
             values = _one_hot(values, key, classes, notes)
         if classes is not None and low in LABELS and values.ndim == 1 and values.dtype.kind in "iu":

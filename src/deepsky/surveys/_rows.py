@@ -13,6 +13,7 @@ from deepsky.errors import InputError
 from deepsky.schema import Column, RowSchema, Schema
 from deepsky.source import Block, Rejected, Source
 from deepsky.surveys import _columns
+from deepsky.surveys._text import IDS
 from deepsky.tables import metadata, unit_of
 
 LABELS = ("class", "label", "labels", "target", "classification", "type", "category", "y")
@@ -53,7 +54,8 @@ def source_of(
     whole = table
     table, odd, told = _columns.mended(table, aside, features, where)
     notes += told
-    numbers = [n for n in known if n not in aside and _is_number(table.schema.field(n).type)]
+    free = [n for n in known if n not in aside and (features is not None or n.lower() not in IDS)]
+    numbers = [n for n in free if _is_number(table.schema.field(n).type)]
     counts = [n for n in numbers if features is None and _columns.NUMBERING.fullmatch(n) and _is_whole(table, n)]
     if counts:
         numbers = [n for n in numbers if n not in counts]
@@ -73,11 +75,12 @@ def source_of(
     if nested:
         notes.append(f"columns of lists were left out: {', '.join(nested)}")
     rest = [n for n in rest if n not in nested]
-    columns = {n: Column(str(whole.schema.field(n).type), unit_of(table, n), "label" if n in labels else "scalar")
-               for n in rest}  # fmt: skip
+    kept = {_columns.kept_as(n): n for n in rest}
+    columns = {c: Column(str(whole.schema.field(n).type), unit_of(table, n), "label" if n in labels else "scalar")
+               for c, n in kept.items()}  # fmt: skip
     listing = {"id": pa.array(keys, pa.string()), "ra": sky[0], "dec": sky[1],
-               "bytes": np.full(table.num_rows, 8 * len(chosen), np.int64), **{n: whole[n] for n in rest},
-               "_row": np.arange(table.num_rows)}  # fmt: skip
+               "bytes": np.full(table.num_rows, 8 * len(chosen), np.int64),
+               **{c: whole[n] for c, n in kept.items()}, "_row": np.arange(table.num_rows)}  # fmt: skip
     schema = Schema(name, {"row": row}, columns, source=where, reader="arrays", notes=tuple(notes))
     grid = [_numbers(table, n) for n in chosen]
     noise = [_numbers(table, sigma[n]) for n in chosen] if sigma else None

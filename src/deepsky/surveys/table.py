@@ -104,17 +104,18 @@ def open(
     columns: dict[str, Column] = {}
     for n in table.column_names:
         if n in labels:
-            columns[n] = labels[n]
+            columns[_columns.kept_as(n)] = labels[n]
         elif n not in {*taken, *chosen, *errors.values()} and not pa.types.is_nested(whole.schema.field(n).type):
-            columns[n] = Column(_kind(whole.schema.field(n).type), unit=unit_of(table, n))
+            columns[_columns.kept_as(n)] = Column(_kind(whole.schema.field(n).type), unit=unit_of(table, n))
     schema = Schema(name or stem(Path(path).name), {"row": row}, columns, source=str(path), reader="table",
                     notes=tuple(notes))  # fmt: skip
     listing: dict[str, pa.Array] = {"id": pa.array(keys, pa.string())}
     blank = np.full(table.num_rows, np.nan)
     listing["ra"], listing["dec"] = (pa.array(a) for a in (sky or (blank, blank)))
     listing["bytes"] = pa.array(np.full(table.num_rows, 8 * len(chosen), np.int64))
-    for n, column in columns.items():
-        listing[n] = _listed(whole[n], column)
+    for n in table.column_names:
+        if (name := _columns.kept_as(n)) in columns:
+            listing[name] = _listed(whole[n], columns[name])
     listing["_row"] = pa.array(np.arange(table.num_rows))
     values = table.select([*chosen, *(e for e in errors.values())])
     items = pa.table(listing) if not refused else pa.table(listing).take(pa.array(keep))
