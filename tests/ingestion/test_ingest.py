@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from tests.ingestion.sources import SIDE, made
 
 from deepsky import store
 from deepsky.errors import InputError, TrainingError
-from deepsky.ingestion import clear_cache, find_reader, ingest, open, understand
+from deepsky.ingestion import clear_cache, find_reader, ingest, open, summary, understand
 from deepsky.ingestion.chunk import MEASURED
 from deepsky.ingestion.prepare import RESERVED
 from deepsky.ingestion.run import gist_of, size_of
@@ -229,6 +230,12 @@ def test_fluxes_are_brought_to_order_one(tmp_path: Path) -> None:
     part = survey.gather([0]).observations["image"]
     assert torch.allclose(part.flux[0], image_of(int(survey.id[0][1:])) * 3, rtol=1e-5)
     assert torch.allclose(part.ivar, torch.tensor(1 / 9.0))
+
+
+def test_a_note_of_several_lines_stands_under_itself(tmp_path: Path) -> None:
+    survey = ingest(made(n=5), tmp_path / "s", workers=0, quiet=True)
+    told = replace(survey, schema=replace(survey.schema, notes=("the first: bad\n  found: 3",)))
+    assert "\n  note       the first: bad\n               found: 3" in summary(told)
 
 
 @pytest.mark.parametrize(

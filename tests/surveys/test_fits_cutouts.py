@@ -144,6 +144,20 @@ def test_hsc_mask_bits_by_name(tmp_path):
     assert any("no mask was found" in n for n in fits_cutouts.open(tmp_path / "none", mask_bits=[1]).schema.notes)
 
 
+@pytest.mark.parametrize("bands", ["GRI", "I", "GRIZY"])
+def test_hsc_bands_by_the_names_of_the_files(tmp_path, bands):
+    for i in range(3):
+        for b in bands:
+            write(tmp_path / f"{i}-cutout-HSC-{b}-9813-pdr2_wide.fits", noise(), **WCS)
+    expected = tuple(b if b == "Y" else b.lower() for b in bands)
+    for pattern in (None, "{id}-cutout-HSC-{band}-9813-pdr2_wide.fits"):
+        image = fits_cutouts.open(tmp_path, pattern=pattern).schema.observations["image"]
+        assert image.bands == expected and image.filters == tuple(f"Subaru/HSC.{b}" for b in expected)
+    for i in range(3):
+        write(tmp_path / "johnson" / f"{i}_R.fits", noise(), **WCS)
+    assert fits_cutouts.open(tmp_path / "johnson").schema.observations["image"].bands == ("R",)
+
+
 def test_des_extensions(tmp_path):
     weight = np.full((SIZE, SIZE), 0.25, np.float32)
     mask = np.zeros((SIZE, SIZE), np.int32)

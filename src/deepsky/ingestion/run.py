@@ -267,7 +267,7 @@ def summary(survey: Survey) -> str:
     if told:
         lines.append(f"  {'folds':<10} {', '.join(f'{n} {c:,}' for n, c in told['objects'].items())}")
     notes = [n for n in (*survey.schema.notes, *told.get("notes", ())) if REJECTED not in n]
-    lines += [f"  {'note':<10} {note}" for note in notes]
+    lines += [f"  {'note':<10} " + note.replace("\n", f"\n{'':<13}") for note in notes]
     rejected = _rejected_of(survey.path)
     if rejected:
         many = f"{len(rejected):,} object{'s' * (len(rejected) > 1)}"

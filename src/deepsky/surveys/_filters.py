@@ -98,13 +98,15 @@ def cube_bands(header: Mapping[str, Any], n: int) -> tuple[str, ...]:
     return ()
 
 
-def svo(header: Mapping[str, Any], band: str) -> str:
-    """The SVO id of a band of a known survey or camera, "" otherwise.
+def svo(header: Mapping[str, Any], band: str, name: str = "") -> str:
+    """The SVO id of a band of a known survey or camera, "" otherwise; `name` is that of the file.
 
     >>> svo({"INSTRUME": "DECam"}, "z")
     'CTIO/DECam.z'
     """
     who = " ".join(str(header[k]) for k in _WHO if isinstance(header.get(k), str))
+    if re.search(r"\bHSC-[GRIZY]2?\b", name):  # whose archive says in the names of its files what it leaves out there
+        who += " HSC"
     for pattern, name, bands in _SVO:
         if re.search(pattern, who, re.IGNORECASE):
             known = re.match(r"F\d{3,4}", band) if bands == "F*" else band in bands.split()

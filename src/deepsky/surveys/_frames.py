@@ -80,7 +80,8 @@ def collect(root: Path, groups: Groups, rules: Rules) -> tuple[list[Frame], list
         raise failed[0] if failed else InputError("no image in these files", file=root)
     notes = [f"{tables} files hold tables only and were left out"] if tables else []
     if failed:
-        notes.append(f"{len(failed)} files cannot be used; the first: {failed[0]}")
+        why = "; ".join(line.strip() for line in str(failed[0]).splitlines())
+        notes.append(f"{len(failed)} files cannot be used; the first: {why}")
     return frames, notes
 
 

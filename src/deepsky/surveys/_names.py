@@ -250,8 +250,13 @@ def _read(name: str, folders: tuple[str, ...], text: str, pick: int) -> _File:
     band = ""
     if candidates:
         match = candidates[pick]
-        band, text = match[0], _without(text, match.start(), match.end())
+        band, text = _spelling(match[0], text), _without(text, match.start(), match.end())
     return _File(name, folders, text, band, role)
+
+
+def _spelling(band: str, text: str) -> str:
+    """The name of a band in ``HSC-I``, which is i: capitals elsewhere are Johnson's."""
+    return band.lower() if band in "GRIZ" and f"HSC-{band}" in text else band
 
 
 def _without(text: str, start: int, stop: int) -> str:
@@ -300,14 +305,15 @@ def _dropped(f: _File, level: int, band: bool | None = None) -> _File:
     if band is None:
         return _File(f.name, rest, f.key, f.band, f.role)
     if band:
-        return _File(f.name, rest, f.key, next(w for w in reversed(words(name)) if is_band(w)), f.role)
+        told = next(w for w in reversed(words(name)) if is_band(w))
+        return _File(f.name, rest, f.key, _spelling(told, name), f.role)
     return _File(f.name, rest, f.key, f.band, ROLES[name.lower()])
 
 
 def _constant(split: Sequence[tuple[str, tuple[str, ...], str]]) -> str:
     """The one band word that all names carry, "" if there is none."""
     common: set[str] = set.intersection(*({w for w in words(s) if is_band(w)} for _, _, s in split)) if split else set()
-    return common.pop() if len(common) == 1 and len(split) > 1 else ""
+    return _spelling(common.pop(), split[0][2]) if len(common) == 1 and len(split) > 1 else ""
 
 
 def _matched(names: Sequence[str], pattern: str, bands: Sequence[str] | None) -> list[_File]:
@@ -335,9 +341,8 @@ def _matched(names: Sequence[str], pattern: str, bands: Sequence[str] | None) ->
             got = match.groupdict()
             folders = tuple(name.split("/")[:-1])
             keep = folders[: len(folders) - pattern.count("/")] + ((got["class"],) if "class" in got else ())
-            files.append(
-                _File(name, keep, got["id"], got.get("band") or "", ROLES.get((got.get("plane") or "").lower(), ""))
-            )
+            role = ROLES.get((got.get("plane") or "").lower(), "")
+            files.append(_File(name, keep, got["id"], _spelling(got.get("band") or "", name), role))
     if not files:
         raise InputError("no file matches the pattern", keyword="pattern", found=pattern, expected=f"e.g. {names[0]}")
     return files

@@ -86,10 +86,11 @@ def decide(
     if any(f.layout.hdus[f.plane.hdu].lossy for o in known for f in o.flux.values()):
         notes.append("lossy compression: the pixels were quantised before they came here")
     header = known[0].first.plane.header
+    speaks = [(b, known[0].flux.get(b, known[0].first)) for b in bands]
     image = ImageSchema(
         bands, target, unit=unit, quantity=quantity, noise=kind, ivar="pixel",
         pixel_scale=scale, dtype=str(dtype or np.dtype("float32")), psf=psf, correlated=coadded(header),
-        filters=tuple(svo(known[0].flux[b].plane.header if b in known[0].flux else header, b) for b in bands),
+        filters=tuple(svo(f.plane.header, b, f.path.name) for b, f in speaks),
     )  # fmt: skip
     return Plan(image, unit, noise, size is not None, varies), notes
 

@@ -188,7 +188,7 @@ def _image(
         noise=kind,
         ivar="pixel",
         dtype=str(dtype or np.dtype("float32")),
-        filters=tuple(svo(f.flux.plane.header, b) for b, f in first.items()),
+        filters=tuple(svo(f.flux.plane.header, b, f.flux.path.name) for b, f in first.items()),
         correlated=resample or coadded(frames[0].flux.plane.header),
     )
     return image, notes
