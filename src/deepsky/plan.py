@@ -319,7 +319,8 @@ def decide(
     if folder is not None and (folder / "run.json").exists():
         old = Run.read(folder / "run.json")
         other = _other(old, begun)
-        if other is not None and (folder / "checkpoint.pt").exists():  # before the first, nothing was trained yet
+        # before the first checkpoint nothing was trained that could be lost
+        if other is not None and any((folder / name).exists() for name in ("checkpoint.pt", "model.json")):
             name, expected, found = other
             raise InputError(
                 f"an unfinished run with another {name} stands there",
