@@ -286,7 +286,8 @@ def decide(
             raise InputError(f"{name} is out of range", found=value, expected="more than 0")
     if folder is not None and (folder / "run.json").exists():
         old = Run.read(folder / "run.json")
-        started = (folder / "checkpoint.pt").exists()  # before the first, nothing was trained yet
+        # before the first checkpoint nothing was trained that could be lost
+        started = any((folder / name).exists() for name in ("checkpoint.pt", "model.json"))
         if started and (old.survey_hash, old.task.get("targets")) == (
             begun.survey_hash,
             literal(begun.task.get("targets")),

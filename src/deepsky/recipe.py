@@ -44,7 +44,7 @@ class Recipe:
     Attributes
     ----------
     survey : (size, folder) -> survey with folds; a simulation is written into `folder` and found there the next time.
-    judged : likewise, for another survey whose test fold is judged; by default that of the training survey.
+    judged : likewise, for another survey whose test fold is judged, made first; by default that of the training survey.
     training : arguments of `train` for every size.
     scores : (catalogue, survey) -> predictions, a row for each of the catalogue's; truth : test fold -> truths, of
         which class codes of -1 are left out.
@@ -164,16 +164,22 @@ def run(
 
     Raises
     ------
-    InputError : no such recipe or size.
+    InputError : no such recipe or size, no seed, data that are not here, or a folder with models that another recipe,
+        size or version of the code made.
     """
     recipe = find(name)
     if size not in SIZES:
         raise InputError("no such size", found=size, known=SIZES)
+    if not seeds:
+        raise InputError("at least one seed is needed", found=len(seeds), expected="--seeds 1 or more")
     folder = Path(to) if to is not None else Path("runs") / f"{recipe.name}-{size}"
     began = time.monotonic()
+    _claim(folder, {"recipe": recipe.name, "size": size, "key": key(recipe, name)})
     made = cache() / "recipes" / f"{recipe.name}-{size}-{key(recipe, name)}"
+    # first what is judged, which may be real data that are not here: a simulation takes minutes
+    judged_on = None if recipe.judged is None else recipe.judged(size, made)
     survey = recipe.survey(size, made)
-    there = survey if recipe.judged is None else recipe.judged(size, made)
+    there = survey if judged_on is None else judged_on
     test = there.fold("test")
     truth, groups = _known(recipe, test)
     # frozen before the first network is trained: nothing about ours can leak into what it is held against
@@ -213,6 +219,27 @@ def run(
     )
     write_json(folder / "result.json", result.json())
     return result
+
+
+def _claim(folder: Path, what: Mapping[str, str]) -> None:
+    """Note whose models a folder holds, or refuse it: a finished model is taken as it is.
+
+    Raises
+    ------
+    InputError : finished models of another recipe, size or key.
+    """
+    note = folder / "recipe.json"
+    if any(folder.glob("model*/checksums.json")):
+        # the folders of `benchmarks` have it all in their name
+        held = read_json(note) if note.exists() else what if all(v in folder.name for v in what.values()) else {}
+        for name, value in what.items():
+            if held.get(name) != value:
+                words = {"key": "the recipe, or code that its figures rest on, changed since"}
+                raise InputError(
+                    words.get(name, f"the models here are those of another {name}"), file=folder, keyword=name,
+                    found=value, expected=held.get(name, "not noted"), fix="delete the folder, or choose another: --to",
+                )  # fmt: skip
+    write_json(note, dict(what))
 
 
 def fitted(recipe: Recipe, survey: Survey, place: Path, seed: int, size: str, *, quiet: bool = False) -> Model:

@@ -198,6 +198,47 @@ def test_what_is_judged_may_be_another_survey_than_what_is_learnt(tmp_path):
     assert kept["further"]["at home"]["AUROC"]["value"] == home.value and "at home: AUROC" in str(result)
 
 
+def test_the_models_of_an_edited_recipe_or_of_another_size_are_not_taken_for_its_own(tmp_path):
+    from deepsky.errors import InputError
+
+    mine, to = tmp_path / "mine.py", tmp_path / "run"
+    text = MINE.replace("further={", "further={} and {").replace('for s in ("tiny",)', 'for s in ("tiny", "quick")')
+    for which in ("here", "there"):  # as a recipe should: what was made is found there the next time
+        call = f'made_up.survey(folder / "{which}", '
+        text = text.replace(call, f'Survey.load(folder / "{which}") if (folder / "{which}").exists() else {call}')
+    mine.write_text(text)
+    first = recipe.run(str(mine), size="tiny", to=to, quiet=True)
+    again = recipe.run(str(mine), size="tiny", to=to, quiet=True)  # its own model is not trained anew
+    assert again.provenance["training_seconds"] == first.provenance["training_seconds"]
+    with pytest.raises(InputError, match="another size"):
+        recipe.run(str(mine), size="quick", to=to, quiet=True)
+    mine.write_text(text.replace('"steps": 30', '"steps": 31'))
+    with pytest.raises(InputError, match="changed since") as error:
+        recipe.run(str(mine), size="tiny", to=to, quiet=True)
+    assert "fix: delete the folder, or choose another: --to" in str(error.value)
+    kept = recipe.key(recipe.find(str(mine)), str(mine))
+    (to / "recipe.json").unlink()
+    with pytest.raises(InputError, match="not noted"):
+        recipe.run(str(mine), size="tiny", to=to, quiet=True)
+    mine.write_text(text)
+    named = to.rename(tmp_path / f"bench-mine-tiny-{recipe.key(recipe.find(str(mine)), str(mine))}")
+    assert kept not in named.name
+    assert (
+        recipe.run(str(mine), size="tiny", to=named, quiet=True).provenance["training_seconds"]
+        == (first.provenance["training_seconds"])
+    )
+
+
+def test_data_that_are_not_here_are_asked_for_before_anything_is_simulated(tmp_path, monkeypatch):
+    from deepsky.errors import InputError
+    from deepsky.recipes import lens_real_sky
+
+    monkeypatch.setenv("DEEPSKY_DATA", str(tmp_path / "nothing"))
+    monkeypatch.setattr(lens_real_sky._lenses, "survey", lambda *a, **k: pytest.fail("it is simulated"))
+    with pytest.raises(InputError, match="the data set is not here"):
+        recipe.run("lens-real-sky", size="tiny", to=tmp_path / "run", quiet=True)
+
+
 def test_an_unknown_recipe_or_size_names_the_known_ones():
     from deepsky.errors import InputError
 
@@ -205,6 +246,8 @@ def test_an_unknown_recipe_or_size_names_the_known_ones():
         recipe.run("lens-grund")
     with pytest.raises(InputError, match="no such size"):
         recipe.run("lens-ground", size="huge")
+    with pytest.raises(InputError, match="at least one seed"):
+        recipe.run("lens-ground", size="tiny", seeds=())
     assert torch.get_num_threads() == 1
 
 
