@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,9 +14,9 @@ import numpy as np
 from deepsky.errors import InputError
 from deepsky.gate import FitsLayout, check_fits, check_ivar, check_values
 from deepsky.surveys._calibration import Calibration, calibration, to_unit
-from deepsky.surveys._names import Role, Slot, rank
+from deepsky.surveys._names import Role, Slot
 from deepsky.surveys._planes import Plane, array, bad_bits, pick, planes, saturated_bit, stored
-from deepsky.surveys._scanned import AGREE, place
+from deepsky.surveys._scanned import place
 from deepsky.surveys._sky import pixel_scale, same_scale
 
 NOISE: tuple[Role, ...] = ("ivar", "variance", "sigma", "weight")
@@ -150,56 +149,9 @@ def understand(
     return Object(flux, serves)
 
 
-def band_order(objects: Sequence[Object], bands: Sequence[str] | None, file: object) -> tuple[str, ...]:
-    """The axis of bands of a survey: as chosen, as the files have it, or from blue to red.
-
-    A band that 95% of the objects lack is none of the survey's, nor is one without a name where most have names.
-
-    Raises
-    ------
-    InputError : a chosen band is in no file.
-    """
-    seen = list(dict.fromkeys(b for o in objects for b in o.flux))
-    if bands is not None:
-        missing = [b for b in bands if b not in seen]
-        if missing:
-            raise InputError("a band that no file has", file=file, keyword="FILTER", found=missing[0],
-                             known=[b or "(no name)" for b in seen])  # fmt: skip
-        return tuple(bands)
-    named = Counter(not any(map(_made_up, o.flux)) for o in objects)
-    count = Counter(b for o in objects for b in o.flux)
-    usual = [b for b in seen if len(objects) - count[b] < AGREE * len(objects)] or seen
-    usual = [b for b in usual if _made_up(b) == (named[False] > named[True])] or usual
-    cubes = all(len({f.path for f in o.flux.values()}) == 1 for o in objects)
-    if cubes and len({o.first.path for o in objects}) == len(objects):
-        orders = Counter(tuple(b for b in o.flux if b in usual) for o in objects)
-        first, n = orders.most_common(1)[0]
-        if n >= AGREE * len(objects) and len(first) == len(usual):
-            return first
-    return tuple(sorted(usual, key=rank))
-
-
-def _made_up(band: str) -> bool:
+def made_up(band: str) -> bool:
     """Whether a band is a number that stands for a name."""
     return re.fullmatch(r"band\d+", band) is not None
-
-
-def check_bits(masks: Sequence[Found], chosen: Sequence[str | int] | None) -> tuple[str, ...]:
-    """What to say of the mask bits that were chosen: before anything is read.
-
-    Raises
-    ------
-    InputError : a name that none of the masks knows.
-    """
-    problems = []
-    for mask in masks:
-        try:
-            bad_bits(mask.plane.header, chosen, mask.path)
-        except InputError as error:
-            problems.append(error)
-    if masks and len(problems) == len(masks):
-        raise problems[0]
-    return ("mask_bits change nothing: no mask was found",) if chosen and not masks else ()
 
 
 Cache = dict[tuple[Path, int], np.ndarray]
@@ -281,8 +233,8 @@ def measure(
 
 def _check_number(this: Object, bands: Sequence[str], chosen: bool) -> None:
     """Bands without names are told apart by their number alone, which then must be that of the survey."""
-    made = any(map(_made_up, this.flux))
-    named = not any(map(_made_up, bands))
+    made = any(map(made_up, this.flux))
+    named = not any(map(made_up, bands))
     if made and (any(b not in this.flux for b in bands) or (len(this.flux) > len(bands) and not chosen)):
         raise InputError("bands without names" if named else "wrong number of bands", file=this.first.path,
                          keyword="BANDS" if named else "NAXIS3", found=len(this.flux),

@@ -11,9 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from deepsky.errors import InputError
 from deepsky.schema import ImageSchema, Noise
 from deepsky.surveys._filters import svo
-from deepsky.surveys._object import Object, Rules, band_order, exact_type
+from deepsky.surveys._names import rank
+from deepsky.surveys._object import Found, Object, Rules, exact_type, made_up
+from deepsky.surveys._planes import bad_bits
 from deepsky.surveys._scanned import AGREE, as_size, one_shape
 from deepsky.surveys._sky import same_scale
 
@@ -93,6 +96,53 @@ def decide(
         filters=tuple(svo(f.plane.header, b, f.path.name) for b, f in speaks),
     )  # fmt: skip
     return Plan(image, unit, noise, size is not None, varies), notes
+
+
+def band_order(objects: Sequence[Object], bands: Sequence[str] | None, file: object) -> tuple[str, ...]:
+    """The axis of bands of a survey: as chosen, as the files have it, or from blue to red.
+
+    A band that 95% of the objects lack is none of the survey's, nor is one without a name where most have names.
+
+    Raises
+    ------
+    InputError : a chosen band is in no file.
+    """
+    seen = list(dict.fromkeys(b for o in objects for b in o.flux))
+    if bands is not None:
+        missing = [b for b in bands if b not in seen]
+        if missing:
+            raise InputError("a band that no file has", file=file, keyword="FILTER", found=missing[0],
+                             known=[b or "(no name)" for b in seen])  # fmt: skip
+        return tuple(bands)
+    named = Counter(not any(map(made_up, o.flux)) for o in objects)
+    count = Counter(b for o in objects for b in o.flux)
+    usual = [b for b in seen if len(objects) - count[b] < AGREE * len(objects)] or seen
+    usual = [b for b in usual if made_up(b) == (named[False] > named[True])] or usual
+    cubes = all(len({f.path for f in o.flux.values()}) == 1 for o in objects)
+    if cubes and len({o.first.path for o in objects}) == len(objects):
+        orders = Counter(tuple(b for b in o.flux if b in usual) for o in objects)
+        first, n = orders.most_common(1)[0]
+        if n >= AGREE * len(objects) and len(first) == len(usual):
+            return first
+    return tuple(sorted(usual, key=rank))
+
+
+def check_bits(masks: Sequence[Found], chosen: Sequence[str | int] | None) -> tuple[str, ...]:
+    """What to say of the mask bits that were chosen: before anything is read.
+
+    Raises
+    ------
+    InputError : a name that none of the masks knows.
+    """
+    problems = []
+    for mask in masks:
+        try:
+            bad_bits(mask.plane.header, chosen, mask.path)
+        except InputError as error:
+            problems.append(error)
+    if masks and len(problems) == len(masks):
+        raise problems[0]
+    return ("mask_bits change nothing: no mask was found",) if chosen and not masks else ()
 
 
 def _one(scales: Sequence[float]) -> float | None:

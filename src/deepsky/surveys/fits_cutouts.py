@@ -23,8 +23,8 @@ from deepsky.source import Block, Rejected
 from deepsky.surveys import _scan
 from deepsky.surveys._listing import FRACTIONS, Objects, columns_of, folder_notes, guess_note, kind, listed, rows
 from deepsky.surveys._names import Slot, group, missing_notes
-from deepsky.surveys._object import Object, Rules, check_bits, measure, understand
-from deepsky.surveys._plan import Plan, decide
+from deepsky.surveys._object import Object, Rules, measure, understand
+from deepsky.surveys._plan import Plan, check_bits, decide
 from deepsky.surveys._planes import named_planes, squeezed
 from deepsky.surveys._planes import planes as planes_of
 from deepsky.surveys._scanned import ALL, Scanned, block, sample_rows

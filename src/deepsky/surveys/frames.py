@@ -25,8 +25,8 @@ from deepsky.surveys._cut import Cut, corners, cut, distinct, groups_of, joined
 from deepsky.surveys._filters import svo
 from deepsky.surveys._frames import Falls, Frame, assign, collect, on_grid, one_scale
 from deepsky.surveys._names import group, rank
-from deepsky.surveys._object import Rules, check_bits
-from deepsky.surveys._plan import coadded
+from deepsky.surveys._object import Rules
+from deepsky.surveys._plan import check_bits, coadded
 from deepsky.surveys._planes import named_planes, squeezed, stored
 from deepsky.surveys._resample import onto
 from deepsky.surveys._scanned import Scanned, as_size
