@@ -26,7 +26,7 @@ def blocks(document: str, language: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """``frames/`` with ``sources.fits``, ``cutouts/`` of the same sources, ``labels.csv`` and ``more_labels.csv``."""
+    """``frames/`` with ``sources.fits``, ``cutouts/`` of the same sources, and three tables of labels."""
     place = tmp_path_factory.mktemp("documents")
     sample = made_up.blobs(SIDE**2, size=SIZE, bands=("r",))
     frame = np.random.default_rng(3).normal(0, made_up.SIGMA, (SIDE * APART, SIDE * APART)).astype(np.float32)
@@ -54,6 +54,8 @@ def place(tmp_path_factory):
                    "published": np.array(["train", "train", "val", "test"])[n % 4]})  # fmt: skip
     table.write(place / "labels.csv")
     table["id", "morphology"][:30].write(place / "more_labels.csv")
+    e1, e2 = sample.truth["e"].value.numpy().T
+    Table({"id": list(sample.id), "e1": e1, "e2": e2}).write(place / "shapes.csv")
     return place
 
 

@@ -261,6 +261,16 @@ def drawn(task: Task, balance: bool) -> Task:
     return replace(task, evenly=True) if balance and isinstance(task, Classify) else task
 
 
+def _say_missing(train: Survey, task: Task) -> None:
+    for name in task.reads:
+        column = train.schema.columns[name]
+        for part in column.parts or (name,):
+            about = train.schema.columns.get(part, column).description
+            if TAKEN in about:
+                _log.warning("%s: %s: %s (if they are meant: %s:kept in the header of the label table)",
+                             train.path, part, about, part)  # fmt: skip
+
+
 def labelled(folds: dict[str, Survey], task: Task) -> dict[str, Survey]:
     """The folds without the objects that have no label, so that no batch is spent on them.
 
@@ -272,14 +282,8 @@ def labelled(folds: dict[str, Survey], task: Task) -> dict[str, Survey]:
     """
     if not task.targets:
         return folds
-    train = folds["train"]
-    for name in task.reads:
-        column = train.schema.columns[name]
-        for part in column.parts or (name,):
-            about = train.schema.columns.get(part, column).description
-            if TAKEN in about:
-                _log.warning("%s: %s: %s (if they are meant: %s:kept in the header of the label table)",
-                             train.path, part, about, part)  # fmt: skip
+    if "train" in folds:
+        _say_missing(folds["train"], task)
     found = {}
     for name, survey in folds.items():
         has = task.labelled(survey.gather(slice(None), truth=task.targets, observations=())).numpy()

@@ -146,6 +146,7 @@ def curve(
     minutes: Annotated[float | None, typer.Option(help="time budget of the training loop of each size")] = None,
     batch: int = 64,
     labels: Labels = None,
+    id_column: IdColumn = None,
     task_set: TaskSet = None,
     network_set: NetworkSet = None,
     sets: Set = None,
@@ -156,7 +157,7 @@ def curve(
     from deepsky.learning import learning_curve
     from deepsky.training import train as run
 
-    here = open_survey(survey, labels)
+    here = open_survey(survey, labels, id_column=id_column)
     asked = question(task, target, here, task_set)
     wanted = [casting.literal(s) for s in names(sizes)]
     if not all(isinstance(s, int | float) for s in wanted):

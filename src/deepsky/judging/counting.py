@@ -109,7 +109,9 @@ def repeated(made: Mapping[str, Sequence[Mapping[str, Answers]]]) -> Check | Non
                     found.setdefault(who, {}).setdefault(name, []).append(float(metric(*arrays)))
         figures[question] = found
         for who, own in found.items():
-            heads = [n for n in headline(repeats[0][who]) if n in own]
+            heads = [n for n in headline(repeats[0][who]) if len(own.get(n, ())) > 1]
+            if not heads:  # who answered one repeat alone, such as a model beside a cross-validation
+                continue
             words = ", ".join(f"{n} {np.mean(own[n]):.4g} +- {np.std(own[n], ddof=1):.2g}" for n in heads)
             about = [question] * (len(made) > 1) + [who] * (len(found) > 1)
             said.append(f"{', '.join(about)}: {words}" if about else words)
