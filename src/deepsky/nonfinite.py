@@ -22,7 +22,7 @@ def explain(step: Step, module: nn.Module, sample: Sample, losses: Tensor, numbe
         f"  found: {'in the objects' if bad else 'a gradient that is not finite, in the batch of'} {shown}\n"
         f"  found: it arose in {layer}\n"
         "  known: no weights of this step were kept\n"
-        "  fix: a lower --lr, --precision float32, or look at these objects: deepsky look"
+        "  fix: a lower rate (--set lr=...), --set precision=float32, or look at these objects: deepsky look"
     )
 
 
