@@ -150,11 +150,14 @@ from deepsky.survey import Survey
 
 TASK, AUROC = tasks.Classify("shape"), Measure("AUROC", classification.auroc, "higher", "area under the ROC curve")
 
+def made(place, sample):  # what was made is found the next time
+    return Survey.load(place) if place.exists() else store.write([sample], place, name="blobs")
+
 def here(size, folder):
-    return made_up.survey(folder / "here", 600, size=16)
+    return made(folder / "here", made_up.blobs(600, size=16))
 
 def there(size, folder):
-    return store.write([made_up.blobs(280, first=10_000, size=16, seed=5)], folder / "there", name="there")
+    return made(folder / "there", made_up.blobs(280, first=10_000, size=16, seed=5))
 
 def classical(judged, size):
     assert judged.path.name == "there"
@@ -203,9 +206,6 @@ def test_the_models_of_an_edited_recipe_or_of_another_size_are_not_taken_for_its
 
     mine, to = tmp_path / "mine.py", tmp_path / "run"
     text = MINE.replace("further={", "further={} and {").replace('for s in ("tiny",)', 'for s in ("tiny", "quick")')
-    for which in ("here", "there"):  # as a recipe should: what was made is found there the next time
-        call = f'made_up.survey(folder / "{which}", '
-        text = text.replace(call, f'Survey.load(folder / "{which}") if (folder / "{which}").exists() else {call}')
     mine.write_text(text)
     first = recipe.run(str(mine), size="tiny", to=to, quiet=True)
     again = recipe.run(str(mine), size="tiny", to=to, quiet=True)  # its own model is not trained anew
