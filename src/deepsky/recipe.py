@@ -7,6 +7,7 @@ import hashlib
 import io
 import os
 import platform
+import shutil
 import time
 import tokenize
 from collections.abc import Callable, Mapping, Sequence
@@ -332,6 +333,19 @@ def recorded(name: str) -> Mapping[str, Any] | None:
     return None
 
 
+DEMO = {"catalogue", "found", "model", "recipe.json", "report.html", "report.json", "result.json", "survey"}
+
+
+def _clear(folder: Path, what: Mapping[str, str]) -> None:
+    """Remove what a demonstration of another size or version of the code left; a folder with more in it is kept."""
+    names = {p.name for p in folder.iterdir()} if folder.is_dir() else set()
+    if "model" not in names or not names <= DEMO:
+        return
+    note = folder / "recipe.json"
+    if not note.exists() or read_json(note) != dict(what):
+        shutil.rmtree(folder)
+
+
 def demo(*, size: str = "quick", to: str | Path = "demo", quiet: bool = False) -> str:
     """The strong-lens finder end to end on a small simulation, and a catalogue of a small survey that it never saw.
 
@@ -340,6 +354,7 @@ def demo(*, size: str = "quick", to: str | Path = "demo", quiet: bool = False) -
     str : the four numbers, and where report and catalogue lie.
     """
     folder = Path(to)
+    _clear(folder, {"recipe": "lens-ground", "size": size, "key": key(find("lens-ground"), "lens-ground")})
     result = run("lens-ground", size=size, to=folder, quiet=quiet)
     fresh = registry.find("recipes", "lens-ground").fresh(size, folder / "survey")
     catalogue = predict(load_model(folder / "model"), fresh, to=folder / "found", quiet=quiet)

@@ -1,6 +1,7 @@
 """Every recipe, at its tiny size, from data to result; and what its limit and its hash promise."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -258,3 +259,25 @@ def test_an_installed_package_carries_the_recorded_figures(tmp_path, monkeypatch
     (package / "results" / "lens-ground.json").write_text('{"ours": {}}')
     monkeypatch.setattr(deepsky, "__file__", str(package / "__init__.py"))
     assert recipe.recorded("lens-ground") == {"ours": {}} and recipe.recorded("lens-space") is None
+
+
+def test_a_demonstration_starts_anew_after_one_of_another_size_and_removes_nothing_else(tmp_path):
+    what, folder = {"recipe": "lens-ground", "size": "tiny", "key": "k"}, tmp_path / "demo"
+
+    def left(note, *more):
+        for name in ("model", "found", *more):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        if note is not None:
+            (folder / "recipe.json").write_text(json.dumps(note))
+
+    for note, more, gone in (
+        (None, (), True), ({**what, "size": "quick"}, (), True), ({**what, "key": "old"}, (), True),
+        (what, (), False), (None, ("mine",), False),
+    ):  # fmt: skip
+        left(note, *more)
+        recipe._clear(folder, what)
+        assert folder.exists() != gone
+        shutil.rmtree(folder, ignore_errors=True)
+    (folder / "photographs").mkdir(parents=True)
+    recipe._clear(folder, what)
+    assert (folder / "photographs").exists()
