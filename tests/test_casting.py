@@ -34,9 +34,10 @@ def test_a_text_is_read_as_its_type(text: str, kind: Any, value: object) -> None
 @pytest.mark.parametrize(("text", "kind", "expected"), [
     ("perhaps", bool, "true or false"), ("1.5", int, "a whole number"), ("true", int, "a whole number"),
     ("0,5", float, "a number"), ("fast", float | None, "a number, or none"), ("none", float, "a number"),
-    ("big", Literal["small", "medium"], "known: small, medium"), ("8,x", tuple[int, ...], "several with commas"),
+    ("big", Literal["small", "medium"], "known: small, medium"), ("big", Literal["a", "b"] | None, "known: a, b"),
+    ("8,x", tuple[int, ...], "several with commas"),
     ("0,10", LIMITS, "text,number,number"), ("1,2,3", tuple[int, int], "whole number,whole number"),
-    ("width", Mapping[str, Any], "Mapping"), ("{", Mapping[str, Any], "Mapping"),
+    ("width", Mapping[str, Any], "a dict"), ("{", Mapping[str, Any], "a dict"),
 ])  # fmt: skip
 def test_a_text_of_another_type_is_refused_by_name(text: str, kind: Any, expected: str) -> None:
     with pytest.raises(InputError, match="keyword --set x: a setting has the wrong type") as error:

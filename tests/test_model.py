@@ -438,7 +438,7 @@ def test_images_that_are_not_square_have_one_view(tmp_path):
         trained(survey, views=4)
 
 
-@pytest.mark.parametrize("network", ["dihedral:resnet", "equivariant"])
+@pytest.mark.parametrize("network", ["dihedral:resnet", "equivariant", "asymmetry:dihedral:resnet"])
 @pytest.mark.parametrize("target", ["e", "offset", "size"])
 def test_an_invariant_network_is_not_asked_what_turns(survey, network, target):
     """It could answer the mean alone, and nothing but the figures would tell."""

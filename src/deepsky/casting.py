@@ -5,13 +5,15 @@ from __future__ import annotations
 import ast
 import inspect
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from numbers import Integral, Real
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import numpy as np
 
 from deepsky.errors import InputError
 
@@ -33,30 +35,30 @@ def kinds(call: Callable[..., Any], *leave: str) -> dict[str, Any]:
     return {n: p.annotation for n, p in found.items() if p.kind is not p.VAR_KEYWORD and n not in leave}
 
 
-def read(text: str, kind: Any, name: str) -> Any:
+def read(text: str, kind: Any, name: str, file: object = None) -> Any:
     """A text as a value of the type `kind`: any case of true, false, yes, no, on, off and none, commas in a tuple.
 
     Raises
     ------
-    InputError : it is none; the message names the setting.
+    InputError : it is none; the message names the setting, and the `file` for which it is meant.
     """
     try:
         return _read(text.strip(), kind)
     except ValueError:
-        raise _refusal(text, kind, name) from None
+        raise _refusal(text, kind, name, file) from None
 
 
-def check(value: Any, kind: Any, name: str) -> Any:
-    """A value that is of the type `kind`; a list becomes a tuple.
+def check(value: Any, kind: Any, name: str, file: object = None) -> Any:
+    """A value that is of the type `kind`; a list, an array, or one value alone where several may be, becomes a tuple.
 
     Raises
     ------
-    InputError : it is of another type; the message names the setting.
+    InputError : it is of another type; the message names the setting, and the `file` for which it is meant.
     """
     try:
         return _check(value, kind)
     except ValueError:
-        raise _refusal(value, kind, name) from None
+        raise _refusal(value, kind, name, file) from None
 
 
 def literal(text: str) -> Any:
@@ -69,9 +71,11 @@ def literal(text: str) -> Any:
         return text
 
 
-def _refusal(value: object, kind: Any, name: str) -> InputError:
-    known = get_args(kind) if get_origin(kind) is Literal else None
-    return InputError("a setting has the wrong type", keyword=name, found=value, known=known,
+def _refusal(value: object, kind: Any, name: str, file: object) -> InputError:
+    parts = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+    choices = [get_args(p) for p in parts if p is not NoneType and get_origin(p) is Literal]
+    known = choices[0] if len(choices) == len(parts) - (NoneType in parts) else None
+    return InputError("a setting has the wrong type", file=file, keyword=name, found=value, known=known,
                       expected=_said(kind) if known is None else None)  # fmt: skip
 
 
@@ -80,12 +84,7 @@ def _read(text: str, kind: Any) -> Any:
     if kind in ANYTHING:
         return literal(text)
     if origin in (Union, UnionType):
-        if NoneType in parts and text.lower() == "none":
-            return None
-        for part in sorted((p for p in parts if p is not NoneType), key=_width):
-            with suppress(ValueError):
-                return _read(text, part)
-        raise ValueError
+        return None if NoneType in parts and text.lower() == "none" else _first(parts, lambda part: _read(text, part))
     if origin is Literal:
         same = [p for p in parts if str(p).lower() == text.lower()]
         return same[0] if same else _wrong()
@@ -108,6 +107,14 @@ def _read(text: str, kind: Any) -> Any:
         return _wrong()
 
 
+def _first(parts: tuple[Any, ...], of: Callable[[Any], Any]) -> Any:
+    """What the first of several types makes of a value, those that take less before those that take more."""
+    for part in sorted((p for p in parts if p is not NoneType), key=_width):
+        with suppress(ValueError):
+            return of(part)
+    return _wrong()
+
+
 def _split(text: str, parts: tuple[Any, ...]) -> list[str]:
     """The values between the commas of a tuple, with or without its parentheses."""
     if parts and _is_fixed(parts[0]):  # tuples in a tuple: they are told apart by their length
@@ -123,14 +130,11 @@ def _check(value: Any, kind: Any, of: Callable[[Any, Any], Any] | None = None) -
     if kind in ANYTHING:
         return value
     if origin in (Union, UnionType):
-        if value is None and NoneType in parts:
-            return None
-        for part in sorted((p for p in parts if p is not NoneType), key=_width):
-            with suppress(ValueError):
-                return _check(value, part)
-        raise ValueError
+        return None if value is None and NoneType in parts else _first(parts, lambda part: _check(value, part))
     if origin is Literal:
         return value if value in parts else _wrong()
+    if (kind in (bool, int, float) or _is_row(kind)) and isinstance(value, np.generic | np.ndarray):
+        value = value.tolist()
     if kind is bool:
         return bool(value) if isinstance(value, int) and value in (0, 1) else _wrong()
     if kind is int:
@@ -142,7 +146,7 @@ def _check(value: Any, kind: Any, of: Callable[[Any, Any], Any] | None = None) -
         wanted = origin or kind
         return value if not isinstance(wanted, type) or isinstance(value, wanted) else _wrong()
     if not isinstance(value, list | tuple):
-        return _wrong()
+        return _wrong() if _is_fixed(kind) else (of(value, parts[0] if parts else Any),)
     if not _is_fixed(kind):
         each = parts[0] if parts else Any
         if _is_fixed(each) and not any(isinstance(v, list | tuple) for v in value):
@@ -182,6 +186,8 @@ def _said(kind: Any) -> str:
         return " or ".join(map(str, parts))
     if _is_fixed(kind):
         return ",".join(_said(p).removeprefix("a ") for p in parts)
+    if origin is Mapping:
+        return "a dict"
     if _is_row(kind):
         return f"{_said(parts[0]) if parts else 'values'}, several with commas between them"
     return getattr(origin or kind, "__name__", str(kind))

@@ -97,8 +97,8 @@ def predict(
                         continue
                     table, below = _tile(model, survey, at, order, prior, batch, progress)
                     if below is not None:  # first the children: once the object table stands, the tile is done
-                        _write(file.with_suffix(".children"), described(below, meta, provenance))
-                    _write(file, described(table, meta, provenance))
+                        write_parquet(file.with_suffix(".children"), described(below, meta, provenance))
+                    write_parquet(file, described(table, meta, provenance))
         finally:
             torch.set_num_threads(threads)
         _finish(folder, [(_file(folder, t), at) for t, at in tiles], survey, provenance)
@@ -151,19 +151,15 @@ SAME = ("model", "survey_hash", "survey", "selection", "prior", "objects", "batc
 def _begin(folder: Path, provenance: dict[str, Any]) -> dict[str, Any]:
     """Note what is being made and go on with what was noted, or refuse to mix it with something else."""
     plan = folder / "plan.json"
-    begun = any((folder / "tiles").glob("*.parquet")) or (folder / "manifest.json").exists()
-    if plan.exists() and (begun or all(read_json(plan).get(n) == provenance[n] for n in SAME)):
+    if plan.exists():
         old: dict[str, Any] = read_json(plan)
-        for name in SAME:
-            if old.get(name) != provenance[name]:
-                raise InputError(
-                    f"the folder holds a catalogue of another {name}",
-                    file=folder,
-                    found=provenance[name],
-                    expected=old.get(name),
-                    fix="choose another folder with --to",
-                )
-        return old
+        other = [name for name in SAME if old.get(name) != provenance[name]]
+        if not other:
+            return old
+        if any((folder / "tiles").glob("*.parquet")) or (folder / "manifest.json").exists():
+            raise InputError(f"the folder holds a catalogue of another {other[0]}", file=folder,
+                             found=provenance[other[0]], expected=old.get(other[0]),
+                             fix="choose another folder with --to")  # fmt: skip
     own = {LOCK, plan.name, "tiles"} if plan.exists() else {LOCK}
     others = sorted(p.name for p in folder.iterdir() if p.name not in own and not p.name.startswith(TEMPORARY))
     if others:
@@ -201,15 +197,12 @@ def _finish(folder: Path, parts: list[tuple[Path, np.ndarray]], survey: Survey, 
     if files:
         _join(files, folder / "catalogue.parquet")
     else:
-        _write(folder / "catalogue.parquet", described(survey.index.select(["id", "ra", "dec"]), BASE, provenance))
+        nobody = survey.index.select(["id", "ra", "dec"])
+        write_parquet(folder / "catalogue.parquet", described(nobody, BASE, provenance))
     below = [c for f in files if (c := f.with_suffix(".children")).exists()]
     if below:
         _join(below, folder / "children.parquet")
     write_json(folder / "manifest.json", {**provenance, "tiles": [f.stem for f in files], "rows": len(survey)})
-
-
-def _write(file: Path, table: pa.Table) -> None:
-    write_parquet(file, table)
 
 
 def _join(files: list[Path], to: Path) -> None:

@@ -22,7 +22,7 @@ from deepsky.ingestion.chunk import Chunk, Reading
 from deepsky.ingestion.chunk import read as read_chunk
 from deepsky.ingestion.prepare import Prepared, prepare
 from deepsky.ingestion.readers import understand
-from deepsky.ingestion.run import gist_of
+from deepsky.ingestion.run import commonest
 from deepsky.quality import sky_words
 from deepsky.report.gallery import contact_sheet
 from deepsky.sample import Image, Sample
@@ -140,10 +140,9 @@ def look(
     rejected = [r for c in chunks for r in c.rejected]
     asked = good + len(rejected)
     rejected += list(prepared.rejected)
-    count = Counter(gist_of(r) for r in rejected)
-    first = {gist_of(r): r.file or r.id for r in reversed(rejected)}
+    common = commonest(rejected, 5)
     if good == 0:
-        words = "; ".join(f"{n:,} times: {reason}" for reason, n in count.most_common(3))
+        words = "; ".join(f"{n:,} times: {reason}" for n, reason, _ in common[:3])
         raise InputError("none of the objects that were read can be used", file=made.path, found=words)
     sample = _sample(prepared, chunks)
     picture = ""
@@ -152,7 +151,6 @@ def look(
         title = f"{Path(made.path).name}: {len(rows):,} of {total:,} objects"
         picture = str(contact_sheet(sample[torch.from_numpy(rows)], to, n=SHEET, title=title))
     notes += _suspects(prepared, sample)
-    worst = tuple((n, reason, first[reason]) for reason, n in count.most_common(5))
     return Look(
         path=made.path,
         reader=made.schema.reader or reader or type(made).__name__,
@@ -164,7 +162,7 @@ def look(
         labels=shown,
         positions=_positions(prepared.items),
         values=_values(sample),
-        rejected=worst,
+        rejected=tuple((n, reason, r.file or r.id) for n, reason, r in common),
         notes=tuple(notes),
         nbytes=int(float(prepared.items["bytes"].to_numpy().mean()) * total),
         seconds=time.monotonic() - start,

@@ -77,7 +77,7 @@ class Run:
 
     Attributes
     ----------
-    call : the arguments of `train` as they were given, and the survey's folder: what `training.repeat` repeats.
+    call : the arguments of `train` as they were given, and the survey's folder: what `repeating.repeat` repeats.
     data : hashes of the objects of each fold and of the label values that were read: a new split or new labels leave
         `survey_hash` as it is.
     steps : in all; `every` is the number of steps between two looks at the validation fold.

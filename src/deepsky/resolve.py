@@ -235,7 +235,7 @@ def check_turning(network: nn.Module, train: Survey, task: Task) -> None:
     ------
     InputError : such a target; the network could only ever answer its mean.
     """
-    if not getattr(network, "invariant", False):
+    if not any(getattr(part, "invariant", False) for part in network.modules()):  # itself, or the one that it wraps
         return
     for name, turn in _turning(train, task).items():
         words = {"fixed": "may turn", "handed": "may change its sense"}.get(turn, "turns")

@@ -12,7 +12,7 @@ import pytest
 from deepsky import registry
 from deepsky.errors import InputError
 from deepsky.ingestion import find_reader, ingest, understand
-from deepsky.ingestion.options import settled
+from deepsky.ingestion.readers import _settled
 from deepsky.source import Source
 from deepsky.surveys import _scan
 from deepsky.units import unit_factor
@@ -73,13 +73,14 @@ def test_what_was_read_comes_out_of_the_survey(name: str, tmp_path: Path) -> Non
         ("mask_bits", "BAD", ("BAD",)), ("mask_bits", "BAD, SAT", ("BAD", "SAT")), ("mask_bits", 4096, (4096,)),
         ("mask_bits", ["BAD", 16], ("BAD", 16)), ("bands", "g,r", ("g", "r")), ("bands", "gri", ("gri",)),
         ("bands", np.array(["g", "r"]), ("g", "r")), ("sentinel", "100", 100.0), ("sentinel", "1,-99", (1.0, -99.0)),
-        ("sentinel", 7, 7.0), ("size", "64,48", (64, 48)), ("size", "64", 64), ("size", [64, 48], (64, 48)),
-        ("size", None, None), ("planes", {0: "flux", 1: "ivar"}, {"0": "flux", "1": "ivar"}), ("name", 17, "17"),
+        ("sentinel", 7, 7), ("size", "64,48", (64, 48)), ("size", "64", 64), ("size", [64, 48], (64, 48)),
+        ("size", None, None), ("planes", {0: "flux", 1: "ivar"}, {0: "flux", 1: "ivar"}),
+        ("mask_bits", "16,BAD", (16, "BAD")), ("class_folders", "no", False),
         ("position", "wcs", "wcs"), ("objects", "hdu", "hdu"), ("class_folders", False, False),
     ],
 )  # fmt: skip
 def test_options_are_brought_to_their_types(option: str, value: Any, expected: Any) -> None:
-    found = settled(registry.find("surveys", "fits-cutouts").open, {option: value}, "here")[option]
+    found = _settled(registry.find("surveys", "fits-cutouts").open, {option: value}, "here")[option]
     assert found == expected and type(found) is type(expected)
     if isinstance(expected, tuple):
         assert [type(v) for v in found] == [type(v) for v in expected] or option == "bands"
@@ -90,10 +91,11 @@ def test_options_are_brought_to_their_types(option: str, value: Any, expected: A
     [
         ("position", "zzz", "known: auto, header, wcs, none"), ("objects", "zzz", "known: file, hdu, plane"),
         ("pixel_scale", -1, "expected: more than 0"), ("pixel_scale", float("nan"), "more than 0"),
-        ("pixel_scale", "wide", "expected: a number"), ("size", 0, "more than 0"), ("size", "64,64,3", "2 numbers"),
-        ("size", True, "a whole number"), ("size", 6.5, "a whole number"), ("zero_point", float("inf"), "a number"),
-        ("class_folders", "no", "True or False"), ("planes", "SCI", "a dict such as"), ("sentinel", "x", "a number"),
-        ("planes", {"0": "fluxx"}, "known: flux, ivar"), ("unit", ["nJy"], "a word"),
+        ("pixel_scale", "wide", "expected: a number"), ("size", 0, "more than 0"),
+        ("size", "64,64,3", "whole number,whole number"), ("size", True, "a whole number"),
+        ("size", 6.5, "a whole number"), ("zero_point", float("inf"), "a number"),
+        ("class_folders", "perhaps", "true or false"), ("planes", "SCI", "a dict"), ("sentinel", "x", "a number"),
+        ("planes", {"0": "fluxx"}, "known: flux, ivar"), ("unit", ["nJy"], "text"), ("name", 17, "text"),
     ],
 )  # fmt: skip
 def test_values_that_an_option_cannot_have_are_refused(option: str, value: Any, words: str, tmp_path: Path) -> None:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import glob
 import inspect
+import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from deepsky import registry
+import numpy as np
+
+from deepsky import casting, registry
 from deepsky.errors import InputError
 from deepsky.gate import check_fits, sniff
 from deepsky.gate.source import fix_for
-from deepsky.ingestion.options import settled
 from deepsky.source import Source
 from deepsky.tables import is_path
 
@@ -43,10 +45,28 @@ def understand(source: Any, *, reader: str | None = None, catalogue: Any = None,
     for option in options:
         if option not in known:
             raise InputError(f"the reader {name!r} has no such option", file=_words(source), found=option, known=known)
-    made = module.open(source, **settled(module.open, options, _words(source)))
+    made = module.open(source, **_settled(module.open, options, _words(source)))
     if not isinstance(made, Source):
         raise InputError(f"the reader {name!r} did not return a Source", found=type(made).__name__)
     return made
+
+
+def _settled(call: Callable[..., Any], options: Mapping[str, Any], file: object) -> dict[str, Any]:
+    """Options in the types that a reader's ``open`` gives them; a text is one word, or several with commas.
+
+    Raises
+    ------
+    InputError : a value of another type, a choice that there is not, a pixel scale or size that is not positive.
+    """
+    kinds = casting.kinds(call)
+    out = {name: value if value is None else (casting.read if isinstance(value, str) else casting.check)
+           (value, kinds.get(name, Any), name, file) for name, value in options.items()}  # fmt: skip
+    for name, least in (("pixel_scale", 0.0), ("size", 0.0), ("zero_point", -math.inf)):
+        value = out.get(name)
+        if value is not None and not np.all((np.asarray(value) > least) & np.isfinite(value)):
+            raise InputError("an option is out of its range", file=file, keyword=name, found=options[name],
+                             expected="more than 0" if least == 0 else "a number")  # fmt: skip
+    return out
 
 
 def known_options(module: ModuleType) -> list[str]:

@@ -272,7 +272,8 @@ def summary(survey: Survey) -> str:
     if rejected:
         many = f"{len(rejected):,} object{'s' * (len(rejected) > 1)}"
         lines.append(f"  {'set aside':<10} {many}, listed in {survey.path / REJECTED}")
-        lines += [f"  {'':<10} {n:,} times: {why} ({Path(r.file or r.id).name})" for n, why, r in _common(rejected, 5)]
+        for n, reason, first in commonest(rejected, 5):
+            lines.append(f"  {'':<10} {n:,} times: {reason} ({Path(first.file or first.id).name})")
     return "\n".join(lines)
 
 
@@ -298,7 +299,7 @@ class _State:
         total = self.total + len(self.prepared.rejected)
         if len(self.rejected) > max(1.0, self.max_rejected * total):
             first = self.rejected[0]
-            words = "; ".join(f"{n:,} times: {reason}" for n, reason, _ in _common(self.rejected, 4))
+            words = "; ".join(f"{n:,} times: {reason}" for n, reason, _ in commonest(self.rejected, 4))
             raise InputError(
                 "too many objects cannot be used", file=self.prepared.source.path,
                 found=f"{len(self.rejected):,} of {total:,} so far. {words}. First: {first.file or first.id}",
@@ -307,7 +308,7 @@ class _State:
             )  # fmt: skip
 
 
-def _common(rejected: list[Rejected], most: int) -> list[tuple[int, str, Rejected]]:
+def commonest(rejected: Sequence[Rejected], most: int) -> list[tuple[int, str, Rejected]]:
     """The commonest reasons: how often, which, and the first object that was set aside for it."""
     count, first = Counter[str](), dict[str, Rejected]()
     for r in rejected:

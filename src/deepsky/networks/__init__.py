@@ -7,7 +7,6 @@ many those are. Heads, and whatever turns features into a distribution, belong t
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, get_args
@@ -41,9 +40,9 @@ class Network:
         name, _, variant = self.name.partition(":")
         builder = registry.find("networks", name).build
         settings = {**self.settings, "variant": variant} if variant else dict(self.settings)
-        known = [p for p in _parameters(builder) if p not in {"channels", "size"}]
+        known = casting.kinds(builder, "channels", "size")
         if variant and "variant" not in known:
-            meant = next((f" --network-set {key}={variant}" for key, kind in casting.kinds(builder).items()
+            meant = next((f" --network-set {key}={variant}" for key, kind in known.items()
                           if variant in get_args(kind)), "")  # fmt: skip
             raise InputError(f"the network {name!r} has no variants", found=self.name, fix=f"--network {name}{meant}")
         for key in settings:
@@ -56,7 +55,3 @@ class Network:
         """With the settings that rebuild a pretrained network without asking its hub again."""
         found = getattr(built, "settings", None)
         return replace(self, settings=dict(found)) if self.name.partition(":")[0] in {"hf", "timm"} and found else self
-
-
-def _parameters(function: Any) -> list[str]:
-    return list(inspect.signature(function).parameters)

@@ -97,7 +97,7 @@ def planes(
     return tuple(out)
 
 
-def named_planes(planes: Mapping[str, str] | None, file: object) -> dict[str, str] | None:
+def named_planes(planes: Mapping[str | int, str] | None, file: object) -> dict[str, str] | None:
     """The option `planes` with the names of HDUs in capitals; None where it says nothing.
 
     Raises
@@ -105,10 +105,10 @@ def named_planes(planes: Mapping[str, str] | None, file: object) -> dict[str, st
     InputError : a role that there is not.
     """
     for role in (planes or {}).values():
-        if role.lower() not in (*ROLES, "other"):
+        if str(role).lower() not in (*ROLES, "other"):
             raise InputError("planes names what an HDU holds", file=file, keyword="planes", found=role,
                              known=("flux", "ivar", "variance", "sigma", "weight", "mask", "psf", "other"))  # fmt: skip
-    return {k.upper(): v for k, v in planes.items()} if planes else None
+    return {str(k).upper(): v for k, v in planes.items()} if planes else None
 
 
 def _role(hdu: FitsHdu, primary: Header, file_role: Role, named: Mapping[str, str] | None) -> Role:

@@ -53,7 +53,7 @@ def open(
     size: int | tuple[int, int] | None = None,
     pattern: str | None = None,
     objects: Objects | None = None,
-    planes: Mapping[str, str] | None = None,
+    planes: Mapping[str | int, str] | None = None,
     mask_bits: Sequence[str | int] | None = None,
     sentinel: float | Sequence[float] = (),
     saturation: float | None = None,

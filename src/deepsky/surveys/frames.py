@@ -66,7 +66,7 @@ def open(
     dec: str | None = None,
     ra_unit: str | None = None,
     pixel_origin: int | None = None,
-    planes: Mapping[str, str] | None = None,
+    planes: Mapping[str | int, str] | None = None,
     mask_bits: Sequence[str | int] | None = None,
     sentinel: float | Sequence[float] = (),
     saturation: float | None = None,
