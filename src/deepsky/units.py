@@ -11,6 +11,8 @@ import numpy as np
 from deepsky.errors import InputError
 from deepsky.schema import ObservationSchema
 
+FULL_TURN = {"deg": 360.0, "degree": 360.0, "degrees": 360.0, "rad": 2 * math.pi, "radian": 2 * math.pi}
+
 
 def stored_ivar(ivar: np.ndarray, shape: tuple[int, ...], rule: ObservationSchema) -> np.ndarray:
     """Inverse variance in the schema's storage, float32, refused where it is no inverse variance.

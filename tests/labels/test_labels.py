@@ -389,6 +389,22 @@ def test_no_label_takes_the_place_of_a_column_of_the_survey(survey: Survey, name
         labels.match({"object": IDS, name: ["test"] * N, f"label_{name}": ["a"] * N}, survey.index)
 
 
+@pytest.mark.parametrize(("header", "given", "mean", "scatter"), [
+    ("pa_deg:angle", (1.0, 179.0), 0.0, np.sqrt(2)), ("pa_deg:angle", (80.0, 90.0), 85.0, np.sqrt(50)),
+    ("jet_deg:direction", (350.0, 20.0), 5.0, np.sqrt(450)), ("jet_deg:direction", (10.0, 190.0), np.nan, np.nan),
+    ("pa_rad:angle", (0.1, 0.3), 0.2, np.sqrt(0.02)),
+])  # fmt: skip
+def test_angles_of_several_labellers_have_their_mean_on_the_circle(survey, header, given, mean, scatter) -> None:
+    for who, angle in zip(("ann", "bob"), given, strict=True):
+        labels.add(survey.path, {"id": IDS[:1], header: [angle]}, labeller=who)
+    labels.add(survey.path, {"id": IDS[1:2], header: [given[1]]}, labeller="bob")
+    name, read = header.partition(":")[0], Survey.load(survey.path)
+    assert np.isclose(np.cos(np.deg2rad(value_of(read, name)["o0"] - mean)), 1, atol=1e-9) or np.isnan(mean)
+    assert np.isnan(value_of(read, name)["o0"]) == np.isnan(mean)
+    assert value_of(read, f"{name}_scatter")["o0"] == pytest.approx(scatter, nan_ok=True)
+    assert value_of(read, name)["o1"] == given[1]  # a single label stays as it was given
+
+
 def test_several_labellers(survey: Survey) -> None:
     for who, kinds, z in (("ann", ["E", "E", "S"], 1.0), ("bob", ["E", "S", "S"], 2.0), ("cleo", ["S", "E", "S"], 3.0)):
         labels.add(survey.path, {"id": IDS[:3], "type": kinds, "z": [z, z, 5.0]}, labeller=who)

@@ -12,8 +12,7 @@ from torch import Tensor
 
 from deepsky.errors import InputError
 from deepsky.sample import MOVES, Image, Sample, Truth
-
-FULL_TURN = {"deg": 360.0, "degree": 360.0, "degrees": 360.0, "rad": 2 * math.pi, "radian": 2 * math.pi}
+from deepsky.units import FULL_TURN
 
 
 def images(sample: Sample) -> dict[str, Image]:

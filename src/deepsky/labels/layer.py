@@ -19,6 +19,7 @@ from deepsky.labels.cells import natural
 from deepsky.labels.matching import Matched, match
 from deepsky.schema import Column
 from deepsky.tables import metadata
+from deepsky.units import FULL_TURN
 
 KEY = "deepsky.labels"
 DESCRIBED = ("dtype", "unit", "role", "moves", "classes", "parts", "sigma", "limit", "description")
@@ -115,7 +116,8 @@ def join(
 ) -> tuple[dict[str, pa.Array | np.ndarray], dict[str, Column]]:
     """Label columns aligned with `ids`, from tables in long form, the latest last.
 
-    Classes are the majority of the labellers (weighted by confidence; no label where it is a tie), numbers their mean.
+    Classes are the majority of the labellers (weighted by confidence; no label where it is a tie), numbers their mean,
+    angles that are declared so the mean on the circle, on which 179 and 1 degree of an axis are 2 apart.
     Where an object has several labels of a name there are also ``NAME_votes``, the number of labels, and
     ``NAME_agreement``, the share of the winning class, or ``NAME_scatter``, the standard deviation of the numbers.
     """
@@ -225,7 +227,26 @@ def _numbers(
     mean = np.where(total > 0, np.bincount(at, weight * number, n) / safe, np.nan)
     if (count <= 1).all():
         return {name: mean}, {}
-    square = np.bincount(at, weight * (number - mean[at]) ** 2, n) / safe
+    period = _period(column)
+    if period:
+        mean = np.where(count > 1, _angle(number, weight, at, n, period), mean)
+    apart = number - mean[at]
+    if period:
+        apart = (apart + period / 2) % period - period / 2
+    square = np.bincount(at, weight * apart**2, n) / safe
     scatter = np.where(count > 1, np.sqrt(square * count / np.maximum(count - 1, 1)), np.nan)
     described = {f"{name}_scatter": Column(unit=column.unit, description=f"scatter of the labels of {name}")}
     return {name: mean, f"{name}_scatter": scatter}, described
+
+
+def _period(column: Column) -> float:
+    """After how much an angle is the same again, in its unit; 0 for what is no angle."""
+    return {"angle": 0.5, "direction": 1.0}.get(column.moves, 0.0) * FULL_TURN.get(column.unit, 0.0)
+
+
+def _angle(number: np.ndarray, weight: np.ndarray, at: np.ndarray, n: int, period: float) -> np.ndarray:
+    """(n,) mean of the angles of each object, from 0 to `period`; NaN where they cancel."""
+    phase = 2 * np.pi / period * number
+    x, y = np.bincount(at, weight * np.cos(phase), n), np.bincount(at, weight * np.sin(phase), n)
+    known = np.hypot(x, y) > 1e-6 * np.bincount(at, weight, n)
+    return np.where(known, np.arctan2(y, x) * period / (2 * np.pi) % period, np.nan)
