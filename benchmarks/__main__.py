@@ -11,13 +11,14 @@ from collections.abc import Sequence
 HELP = """
 python -m benchmarks [NAME ...] [--quick]     measure speed; all benchmarks where none is named
 python -m benchmarks recipe NAME              measure the four numbers of a recipe
+python -m benchmarks same NAME                keep its figures after an edit that leaves them as they are
 python -m benchmarks table                    write the tables of README.md and docs/benchmarks.md from what is kept
 """
 
 
 def main(arguments: Sequence[str]) -> int:
     """One command; the exit code."""
-    command = arguments[0] if arguments and arguments[0] in {"recipe", "table"} else "speed"
+    command = arguments[0] if arguments and arguments[0] in {"recipe", "same", "table"} else "speed"
     parser = argparse.ArgumentParser("python -m benchmarks", description=HELP,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     if command == "speed":
@@ -31,6 +32,9 @@ def main(arguments: Sequence[str]) -> int:
         parser.add_argument("--seeds", type=int, default=3)
         parser.add_argument("--size", default="full", help="tiny, quick or full")
         parser.add_argument("--again", action="store_true", help="although it was measured as it stands")
+    if command == "same":
+        parser.add_argument("command")
+        parser.add_argument("name")
     if command == "table":
         parser.add_argument("command")
         parser.add_argument("--check", action="store_true", help="write nothing; fail if a file is not up to date")
@@ -39,7 +43,7 @@ def main(arguments: Sequence[str]) -> int:
     from deepsky.errors import DeepskyError
 
     try:
-        return {"speed": _speed, "recipe": _recipe, "table": _table}[command](given)
+        return {"speed": _speed, "recipe": _recipe, "same": _same, "table": _table}[command](given)
     except DeepskyError as error:
         sys.stderr.write(f"{error}\n")
         return 1
@@ -61,6 +65,13 @@ def _recipe(given: argparse.Namespace) -> int:
     from benchmarks import _recipes as recipes
 
     print(recipes.run(given.name, seeds=given.seeds, size=given.size, again=given.again))
+    return 0
+
+
+def _same(given: argparse.Namespace) -> int:
+    from benchmarks import _same as same
+
+    print(same.keep(given.name))
     return 0
 
 

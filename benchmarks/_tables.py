@@ -176,9 +176,13 @@ def _details(name: str, result: Result) -> list[str]:
         *_markdown(("figure", "definition", "ours, each seed", "target", "published by"), lines),
         "",
         *_further(result),
-        words(p),
+        " ".join([words(p), *(_same_since(s) for s in p.get("same", ()))]),
         "",
     ]
+
+
+def _same_since(shown: Mapping[str, str]) -> str:
+    return f"Code was edited since; `{shown['command']}` found nothing changed at commit {shown['commit'][:10]}."
 
 
 def _further(result: Result) -> list[str]:

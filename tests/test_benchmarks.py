@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from astropy.io import fits
-from benchmarks import _machine, _recipes, _speed, _tables
+from benchmarks import _machine, _recipes, _same, _speed, _tables
 from benchmarks._measure import Arm, Row, interleaved
 
 from deepsky import recipe
@@ -293,3 +293,88 @@ def test_the_bare_loop_turns_images_as_ours_does():
     turned = _dihedral(x)
     assert torch.equal(turned.flatten(1).sort(1).values, x.flatten(1))
     assert len(torch.unique(turned.flatten(1), dim=0)) == 8
+
+
+# -- figures that an edit leaves as they are -------------------------------------------------------------------------
+@pytest.fixture
+def record(tmp_path, monkeypatch):
+    """The record of a recipe under an older key, and two runs that made the same."""
+    file = tmp_path / "results" / "lens-ground.json"
+    file.parent.mkdir()
+    file.write_text(json.dumps({"ours": {}, "provenance": {"key": "older", "commit": "c0ffee" * 6, "dirty": False}}))
+    calls = []
+
+    def git(*words):
+        calls.append(words)
+        if words[:2] == ("worktree", "add"):
+            shutil.copytree(ROOT / "src/deepsky/recipes", Path(words[3]) / "src/deepsky/recipes")
+
+    monkeypatch.setattr(_same, "_git", git)
+    now = {"commit": "now", "dirty": False, "date": ""}
+    monkeypatch.setattr(_same, "origin", lambda command: {"command": command, **now})
+    monkeypatch.setattr(_same, "_figures", lambda tree, name, to: {"model": b"weights", "ours": b"0.9"})
+
+    def told():
+        return json.loads(file.read_text())["provenance"]
+
+    return types.SimpleNamespace(file=file, git=git, calls=calls, told=told)
+
+
+def test_a_result_gets_the_new_key_where_both_make_the_same(record):
+    assert "model, ours as with c0ffee" in _same.keep("lens-ground", record.file.parent)
+    told = record.told()
+    assert told["key"] == recipe.key(recipe.find("lens-ground")) and told["commit"] == "c0ffee" * 6
+    assert [s["key"] for s in told["same"]] == ["older"] and "same lens-ground" in told["same"][0]["command"]
+    assert [w[:2] for w in record.calls] == [("worktree", "add"), ("worktree", "remove")]
+    assert _tables._same_since(told["same"][0]).endswith("found nothing changed at commit now.")
+    assert "as it stands" in _same.keep("lens-ground", record.file.parent) and len(record.calls) == 2
+
+
+@pytest.mark.parametrize("other", [{"model": b"other", "ours": b"0.9"}, {"model": b"weights"},
+                                   {"model": b"weights", "ours": b"0.9", "more": b""}])  # fmt: skip
+def test_a_result_keeps_its_old_key_where_anything_differs(record, monkeypatch, other):
+    was = record.file.read_text()
+    made = iter([{"model": b"weights", "ours": b"0.9"}, other])
+    monkeypatch.setattr(_same, "_figures", lambda tree, name, to: next(made))
+    with pytest.raises(InputError, match="other figures"):
+        _same.keep("lens-ground", record.file.parent)
+    assert record.file.read_text() == was and record.calls[-1][1] == "remove"
+
+
+def test_an_edited_recipe_is_measured_again(record, monkeypatch):
+    def git(*words):
+        record.git(*words)
+        if words[1] == "add":
+            file = Path(words[3]) / "src/deepsky/recipes/_lenses.py"
+            file.write_text(file.read_text() + "\nEPOCHS = 99\n")
+
+    monkeypatch.setattr(_same, "_git", git)
+    with pytest.raises(InputError, match="the recipe was edited"):
+        _same.keep("lens-ground", record.file.parent)
+    assert record.told()["key"] == "older"
+
+
+def test_uncommitted_changes_prove_nothing(record, monkeypatch):
+    monkeypatch.setattr(_same, "origin", lambda command: {"dirty": True})
+    with pytest.raises(InputError, match="no commit holds"):
+        _same.keep("lens-ground", record.file.parent)
+
+
+def test_a_run_is_told_by_its_weights_catalogue_and_figures(monkeypatch, tmp_path):
+    monkeypatch.setenv("DEEPSKY_DATA", str(tmp_path))
+    made = tmp_path / "made"
+    recipe.run("lens-ground", size="tiny", to=made, quiet=True)
+
+    def run(words, **setting):
+        shutil.copytree(made, words[-1])
+        return types.SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(_same.subprocess, "run", run)
+    one = _same._figures(ROOT, "lens-ground", tmp_path / "one")
+    assert {"model/weights.safetensors", "catalogue", "ours", "classical", "limit"} <= set(one)
+    result = json.loads((made / "result.json").read_text())
+    result["ours"]["AUROC"]["value"] += 1e-9
+    result["provenance"]["seconds"] = 0
+    (made / "result.json").write_text(json.dumps(result))
+    two = _same._figures(ROOT, "lens-ground", tmp_path / "two")
+    assert [part for part in one if one[part] != two[part]] == ["ours"]
