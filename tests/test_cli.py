@@ -265,7 +265,7 @@ def test_a_learning_curve_is_drawn_in_its_report(deepsky_, survey):
     code, _, err = deepsky_(*command, "--sizes", "some")
     assert code == 1 and "--sizes takes numbers" in err
     code, _, err = deepsky_(*command, "--sizes", "40,1.0", "--seed", 3)
-    assert code == 1 and "a learning curve with another seed" in err
+    assert code == 1 and "keyword seed: the folder holds another learning curve" in err
 
 
 def test_a_catalogue_is_judged_where_it_says_or_is_told_what_it_answers(deepsky_, survey, model):

@@ -16,6 +16,7 @@ import pyarrow as pa
 from torch import nn
 
 from deepsky import folds as groups
+from deepsky import plan
 from deepsky.catalogue import Catalogue, Meta
 from deepsky.errors import InputError
 from deepsky.folds.dividing import uniform
@@ -151,16 +152,22 @@ def begin(folder: Path, kind: str, task: Task, whole: Survey, arguments: Mapping
     kept = {n: v for n, v in arguments.items() if n != "quiet"}
     if isinstance(network, nn.Module):
         kept["network"] = f"{type(network).__module__}:{type(network).__qualname__}"
-    objects = hashlib.sha256(whole.key.tobytes()).hexdigest()[:16]
-    call = {"task": task.config(), "survey_hash": whole.hash, "objects": objects, **kept}
-    plan = folder / f"{kind}.json"
-    if plan.exists():
-        old, new = read_json(plan), json.loads(json.dumps(call))
-        for name in sorted({*old, *new}):
+    divided = [whole.column("group").tobytes()]  # what the folds follow from
+    if kind == "curve":
+        divided.append("\n".join(map(str, whole.column("fold"))).encode())
+    seen = plan.data({"all": whole}, task)
+    call = {"task": task.config(), "survey_hash": whole.hash, "objects": seen["objects of all"],
+            "labels": seen["label values"], "split": hashlib.sha256(b"".join(divided)).hexdigest()[:16],
+            **kept}  # fmt: skip
+    note = folder / f"{kind}.json"
+    if note.exists():
+        old, new = read_json(note), json.loads(json.dumps(call))
+        for name in sorted({*old, *new}, key=lambda n: (n == "labels", n)):  # those of other objects differ, too
             if old.get(name) != new.get(name):
                 raise InputError(
-                    f"the folder holds a {KINDS[kind]} with another {name}",
+                    f"the folder holds another {KINDS[kind]}",
                     file=folder,
+                    keyword=name,
                     found=new.get(name),
                     expected=old.get(name),
                     fix="repeat that call, or choose another folder",
@@ -170,7 +177,7 @@ def begin(folder: Path, kind: str, task: Task, whole: Survey, arguments: Mapping
     if others:
         raise InputError("the folder holds something else", file=folder, found=", ".join(others[:5]),
                          fix="choose a new folder")  # fmt: skip
-    write_json(plan, call)
+    write_json(note, call)
 
 
 def _arranged(whole: Survey, numbers: np.ndarray, fold: int, k: int) -> Survey:

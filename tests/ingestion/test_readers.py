@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from astropy import units as u
 
 from deepsky import registry
 from deepsky.errors import InputError
@@ -75,7 +76,7 @@ def test_what_was_read_comes_out_of_the_survey(name: str, tmp_path: Path) -> Non
         ("bands", np.array(["g", "r"]), ("g", "r")), ("sentinel", "100", 100.0), ("sentinel", "1,-99", (1.0, -99.0)),
         ("sentinel", 7, 7), ("size", "64,48", (64, 48)), ("size", "64", 64), ("size", [64, 48], (64, 48)),
         ("size", None, None), ("planes", {0: "flux", 1: "ivar"}, {0: "flux", 1: "ivar"}),
-        ("mask_bits", "16,BAD", (16, "BAD")), ("class_folders", "no", False),
+        ("unit", u.uJy, "uJy"), ("mask_bits", "16,BAD", (16, "BAD")), ("class_folders", "no", False),
         ("position", "wcs", "wcs"), ("objects", "hdu", "hdu"), ("class_folders", False, False),
     ],
 )  # fmt: skip

@@ -348,6 +348,27 @@ def test_errors_in_the_unit_of_the_images_and_units_nobody_knows() -> None:
     assert odd.schema.observations["image"].unit == "" and any("furlong" in n for n in odd.schema.notes)
 
 
+@pytest.mark.parametrize(("attribute", "value", "unit"), [
+    ("units", "uJy", "uJy"), ("unit", b"nJy", "nJy"), ("BUNIT", np.array(["nanomaggy"], dtype=object), "3631 nJy"),
+    ("units", 3.0, ""), ("comment", "nJy", ""),
+])  # fmt: skip
+def test_units_in_the_attributes_of_hdf5(tmp_path: Path, attribute: str, value: Any, unit: str) -> None:
+    path = hdf5(tmp_path / "a.h5", {"images": FLUX, "z": np.arange(N), "ra": np.arange(N), "dec": np.arange(N)})
+    with h5py.File(path, "a") as file:
+        file["images"].attrs[attribute] = value
+    assert arrays.open(path).schema.observations["image"].unit == unit
+
+
+def test_a_unit_that_nobody_knows_gives_way_to_the_one_that_is_given(tmp_path: Path) -> None:
+    path = hdf5(tmp_path / "a.h5", {"images": FLUX})
+    with h5py.File(path, "a") as file:
+        file["images"].attrs["units"] = "flux units of the survey"
+    found = arrays.open(path)
+    assert found.schema.observations["image"].unit == "" and "none that astropy knows" in " ".join(found.schema.notes)
+    given = arrays.open(path, unit="nJy")
+    assert given.schema.observations["image"].unit == "nJy" and not any("astropy" in n for n in given.schema.notes)
+
+
 def test_units_of_rows_in_a_dict() -> None:
     rows = arrays.open({"mag": np.arange(5.0) * u.mag, "size": np.arange(5.0) * u.arcsec, "n": np.arange(5.0)})
     assert rows.schema.observations["row"].units == ("mag", "arcsec", "")

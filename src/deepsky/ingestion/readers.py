@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+from astropy.units import UnitBase
 
 from deepsky import casting, registry
 from deepsky.errors import InputError
@@ -59,6 +60,8 @@ def _settled(call: Callable[..., Any], options: Mapping[str, Any], file: object)
     InputError : a value of another type, a choice that there is not, a pixel scale or size that is not positive.
     """
     kinds = casting.kinds(call)
+    if isinstance(options.get("unit"), UnitBase):
+        options = {**options, "unit": options["unit"].to_string()}
     out = {name: value if value is None else (casting.read if isinstance(value, str) else casting.check)
            (value, kinds.get(name, Any), name, file) for name, value in options.items()}  # fmt: skip
     for name, least in (("pixel_scale", 0.0), ("size", 0.0), ("zero_point", -math.inf)):

@@ -17,6 +17,7 @@ import pyarrow as pa
 from deepsky.errors import InputError, need
 from deepsky.gate import check_npy, check_npz, run_guarded
 
+UNIT = ("unit", "units", "bunit")  # attributes of an HDF5 array
 HDF5 = (".h5", ".hdf5", ".hdf", ".he5")
 
 
@@ -202,13 +203,13 @@ def _hdf5_arrays(path: Path) -> dict[str, Held]:
     if not found:
         raise InputError("the HDF5 file holds no array", file=path)
     stamp = path.stat().st_mtime_ns
-    held = {n: InFile(shape, np.dtype(kind), path, n, stamp) for n, (shape, kind) in found.items()}
+    held = {n: InFile(shape, np.dtype(kind), path, n, stamp, unit=unit) for n, (shape, kind, unit) in found.items()}
     names = [n.rsplit("/", 1)[-1] for n in held]
     return {b if names.count(b) == 1 else n: one for (n, one), b in zip(held.items(), names, strict=True)}
 
 
-def probe(file: str) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
-    """Shape and type of every array of an HDF5 file whose first and last row can be read; runs in a child process.
+def probe(file: str) -> dict[str, tuple[tuple[int, ...], np.dtype[Any], str]]:
+    """Shape, type and unit of every array of an HDF5 file whose first and last row can be read; runs in a child.
 
     Text is of type object; what is neither numbers nor text (lists of different length, references) of type void.
 
@@ -217,13 +218,14 @@ def probe(file: str) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
     InputError : the file cannot be opened, or an array not read.
     """
     h5py = need("h5py", "hdf5")
-    found: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {}
+    found: dict[str, tuple[tuple[int, ...], np.dtype[Any], str]] = {}
 
     def visit(name: str, item: Any) -> None:
         if not isinstance(item, h5py.Dataset) or not item.shape:
             return
         kind = np.dtype("V1") if item.dtype.kind == "O" else item.dtype
-        found[name] = item.shape, np.dtype("O") if h5py.check_string_dtype(item.dtype) else kind
+        text = h5py.check_string_dtype(item.dtype) is not None
+        found[name] = item.shape, np.dtype("O") if text else kind, _hdf5_unit(item.attrs)
         if kind.kind != "V" and item.size:
             _ = item[0], item[-1]
 
@@ -234,6 +236,17 @@ def probe(file: str) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
         raise InputError(f"the HDF5 file cannot be read: {error}", file=file,
                          fix="download or write it again") from error  # fmt: skip
     return found
+
+
+def _hdf5_unit(attributes: Mapping[str, Any]) -> str:
+    """The unit of an array, "" where its attributes do not say one."""
+    for name in attributes:
+        if name.lower() in UNIT:
+            told = attributes[name]
+            told = told.reshape(-1)[0] if isinstance(told, np.ndarray) and told.size == 1 else told
+            word = told.decode(errors="replace") if isinstance(told, bytes) else told
+            return word.strip() if isinstance(word, str) else ""
+    return ""
 
 
 @lru_cache(maxsize=4)

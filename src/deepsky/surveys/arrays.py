@@ -190,20 +190,20 @@ def _image_source(
 
 def _unit(plan: Plan, given: str | None, where: str, notes: list[str]) -> tuple[str, str]:
     """Unit and quantity of the flux: as given, or as the array says it; its errors must be in the same."""
-    own = plan.images.unit
+    own, known = plan.images.unit, True
+    try:
+        unit, quantity = stated(own, where)
+    except InputError as error:
+        if error.expected is not None:  # magnitudes
+            raise
+        unit, quantity, known = "", "relative", False
+        if given is None:
+            notes.append(f"the unit of the images, {own!r}, is none that astropy knows: unit=... says another")
     if given is not None:
         unit, quantity = stated(str(given), where)
-        if own and not _same(own, given):
+        if own and known and not _same(own, given):
             raise InputError("the images are in another unit", file=where, keyword="unit", found=own, expected=given,
                              fix=f"convert them first, images.to({given!r}), or leave the option away")  # fmt: skip
-    else:
-        try:
-            unit, quantity = stated(own, where)
-        except InputError as error:
-            if error.expected is not None:  # magnitudes
-                raise
-            unit, quantity = "", "relative"
-            notes.append(f"the unit of the images, {own!r}, is none that astropy knows: unit=... says another")
     for role, held, power in (("sigma", plan.sigma, 1), ("variance", plan.variance, 2), ("ivar", plan.ivar, -2)):
         if held is None or not held.unit or not unit:
             continue
