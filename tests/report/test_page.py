@@ -7,6 +7,7 @@ import xml.etree.ElementTree as ET
 from collections import Counter
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 
 import matplotlib
@@ -19,8 +20,9 @@ from tests.report import answered
 from deepsky import store
 from deepsky.evaluation import Report, compare, evaluate
 from deepsky.io import blake_key
+from deepsky.judging import Binned
 from deepsky.metrics.intervals import Estimate
-from deepsky.report import page, words
+from deepsky.report import page, plots, words
 from deepsky.sample import Row, Sample, Truth
 from deepsky.schema import Column
 from deepsky.survey import Survey
@@ -154,6 +156,17 @@ def test_bins_of_a_column_that_one_class_has_say_so(survey: Survey) -> None:
     own = report.questions["shape"].bins["radius"]
     assert len(own) > 1 and all(0.5 < b.figures["ours"]["AUROC"].value < 1 for b in own)
     assert report.json()["questions"]["shape"]["bins of one class"] == {"radius": "long"}
+
+
+@pytest.mark.parametrize(("edges", "ticks"), [
+    ((3, 7, 9, 13, 22, 75, 180), {"5", "10", "50", "100"}), ((1, 10, 100, 1000, 5000), {"1", "10", "100", "1000"}),
+    ((0.4, 0.8, 1.2, 2.2), {"0.5", "1.0", "1.5", "2.0"}), ((0, 7, 20, 50, 100), {"0", "50", "100"}),
+])  # fmt: skip
+def test_bins_that_span_decades_stand_on_a_logarithmic_axis(edges: tuple[float, ...], ticks: set[str]) -> None:
+    point = Estimate(0.5, 0.4, 0.6, 10, "")
+    rows = [Binned("", low, high, 10, {"ours": {"AUROC": point}}) for low, high in pairwise(edges)]
+    drawing = plots.bins(rows, ["AUROC"], {"ours": plots.Look("ours", plots.FIRST)}, "snr")
+    assert ticks <= set(re.findall(r">([\d.]+)</text>", str(drawing)))
 
 
 def test_residuals_have_numbers_on_both_axes(pages: dict[str, str]) -> None:

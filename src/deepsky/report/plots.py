@@ -146,12 +146,12 @@ def power(x: float, _: object = None) -> str:
     return f"{x:g}" if -2 <= e <= 3 else "10" + str(round(e)).translate(_RAISED)
 
 
-def logarithmic(axes: Axes, which: str = "x") -> None:
-    """A logarithmic axis with few, plain labels."""
+def logarithmic(axes: Axes, which: str = "x", *, between: bool = False) -> None:
+    """A logarithmic axis with few, plain labels, at powers of ten, or also `between` them at 2 and 5."""
     (axes.set_xscale if which == "x" else axes.set_yscale)("log")
     here = axes.xaxis if which == "x" else axes.yaxis
-    here.set_major_locator(LogLocator(10, numticks=6))
-    here.set_major_formatter(FuncFormatter(power))
+    here.set_major_locator(LogLocator(10, subs=(1, 2, 5) if between else (1,), numticks=6))
+    here.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}") if between else FuncFormatter(power))
     here.set_minor_formatter(NullFormatter())
 
 
@@ -182,7 +182,9 @@ def bins(
     figure, axes = panels(len(names), 2.35)
     plain = any(np.isfinite(b.low) for b in rows)
     rows = [b for b in rows if np.isfinite(b.low)] if plain else rows  # the unmeasured stand in the table
-    edges = _edges(rows) if plain else np.array([[i - 0.4, i + 0.4] for i in range(len(rows))])
+    wide = plain and _spans_decades(rows)
+    edges = _edges(rows, wide) if plain else np.array([[i - 0.4, i + 0.4] for i in range(len(rows))])
+    on_axis = _power if wide else np.asarray
     at, span = edges.mean(1), float(edges[-1, 1] - edges[0, 0]) or 1.0
     for ax, name in zip(axes, names, strict=True):
         for i, (who, look) in enumerate(looks.items()):
@@ -191,7 +193,7 @@ def bins(
                 continue
             value, bars = errors([rows[j].figures[who][name] for j in has])
             shift = (i - (len(looks) - 1) / 2) * 0.018 * span
-            ax.errorbar(at[has] + shift, value, bars, color=look.color, fmt=look.marker, ls=look.dash, lw=1.0,
+            ax.errorbar(on_axis(at[has] + shift), value, bars, color=look.color, fmt=look.marker, ls=look.dash, lw=1.0,
                         elinewidth=0.9, label=look.label)  # fmt: skip
         if nominal and name in nominal:
             ax.axhline(nominal[name], color=INK, lw=0.8, ls=":")
@@ -201,15 +203,28 @@ def bins(
         if not plain:
             ax.set_xticks(at, [clean(b.label.removeprefix(f"{label} "), 12) for b in rows])
             ax.tick_params(axis="x", rotation=40 if len(rows) > 3 else 0)
-        _counts(ax, edges, rows)
+        if wide:
+            logarithmic(ax, between=edges[-1, 1] - edges[0, 0] < 2.5)
+        _counts(ax, edges, rows, on_axis)
     if len(looks) > 1:
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=2)
     return figure
 
 
-def _edges(rows: Sequence[Binned]) -> np.ndarray:
-    """(bins, 2) ends of the bins; the outer ones are cut where a few outliers would rule the axis."""
+def _spans_decades(rows: Sequence[Binned]) -> bool:
+    """Whether the bins, all of positive values, are better told apart on a logarithmic axis."""
+    return len(rows) > 2 and rows[0].low > 0 and rows[-1].low >= 8 * rows[0].high
+
+
+def _power(x: np.ndarray) -> np.ndarray:
+    return np.asarray(10.0 ** np.asarray(x))
+
+
+def _edges(rows: Sequence[Binned], wide: bool) -> np.ndarray:
+    """(bins, 2) ends of the bins, logarithms if `wide`; the outer ones are cut where a few outliers would rule the
+    axis."""
     edges = np.array([[b.low, b.high] for b in rows], dtype=float)
+    edges = np.log10(edges) if wide else edges
     if len(edges) > 2:
         most = 3 * max(float(np.median(edges[:, 1] - edges[:, 0])), 1e-12)
         edges[0, 0] = max(edges[0, 0], edges[0, 1] - most)
@@ -217,7 +232,7 @@ def _edges(rows: Sequence[Binned]) -> np.ndarray:
     return edges
 
 
-def _counts(ax: Axes, edges: np.ndarray, rows: Sequence[Binned]) -> None:
+def _counts(ax: Axes, edges: np.ndarray, rows: Sequence[Binned], on_axis: Callable[[np.ndarray], np.ndarray]) -> None:
     """Numbers of objects as bars in the lowest part of a panel."""
     n = np.array([b.n for b in rows], dtype=float)
     at = edges.mean(1)
@@ -225,10 +240,11 @@ def _counts(ax: Axes, edges: np.ndarray, rows: Sequence[Binned]) -> None:
     ax.set_ylim(low - 0.2 * (high - low), high)
     apart = float(np.diff(at).min()) if len(at) > 1 else 1.0
     width = np.maximum(edges[:, 1] - edges[:, 0], 0.5 * apart)  # a bin of one value has no width of its own
-    ax.bar(at, 0.12 * n / n.max(), width, color=THIRD, alpha=0.35, transform=ax.get_xaxis_transform(), zorder=0.5,
-           edgecolor=PAPER, linewidth=0.8)  # fmt: skip
-    left, right = float((at - width / 2).min()), float((at + width / 2).max())
-    ax.set_xlim(left - 0.02 * (right - left), right + 0.02 * (right - left))
+    left, right = at - width / 2, at + width / 2
+    ax.bar(on_axis(left), 0.12 * n / n.max(), on_axis(right) - on_axis(left), align="edge", color=THIRD, alpha=0.35,
+           transform=ax.get_xaxis_transform(), zorder=0.5, edgecolor=PAPER, linewidth=0.8)  # fmt: skip
+    rim = 0.02 * (right.max() - left.min())
+    ax.set_xlim(*on_axis(np.array([left.min() - rim, right.max() + rim])))
     words = f"n = {n.min():,.0f}" + (f" to {n.max():,.0f}" if n.max() > n.min() else "")
     ax.text(0.98, 0.06, words, transform=ax.transAxes, ha="right", va="center", fontsize=6.5)
 
