@@ -52,11 +52,11 @@ def stem(word: str) -> str:
 def bare(word: str) -> str:
     """A file name or number without leading zeros (or a point that a float gave it), in lower case.
 
-    >>> bare("PGC0000212.png"), bare("00017"), bare("17.0")
-    ('pgc0000212', '17', '17')
+    >>> bare("PGC0000212.png"), bare("00017"), bare("17.0"), bare("0000")
+    ('pgc0000212', '17', '17', '0')
     """
     last = re.sub(r"\A(\d+)\.0+\Z", r"\1", stem(word).lower())
-    return last.lstrip("0") or last if last.isdigit() else last
+    return (last.lstrip("0") or "0") if last.isdigit() else last
 
 
 FORMS: dict[str, Callable[[str], str]] = {
