@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy.io import fits
 from PIL import Image as Pillow
 from tests.ingestion.sources import made
 
@@ -40,6 +41,21 @@ def test_labels_positions_and_values(tmp_path: Path) -> None:
     assert "ra -1.0000 to 1.0000" in seen.positions and seen.picture == ""
     low, middle, high = (float(v) for v in seen.values["image"].split("band ")[1].split(" / "))
     assert middle == pytest.approx(np.median(flux), rel=0.01) and low < middle < high
+
+
+def test_labels_by_position_fit_cutouts_whose_headers_hold_it(tmp_path: Path) -> None:
+    n = 12
+    ra, dec = 150 + np.arange(n) / 100, np.full(n, 2.0)
+    for i in range(n):
+        words = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": ra[i], "CRVAL2": dec[i], "CRPIX1": 8.5,
+                 "CRPIX2": 8.5, "CD1_1": -1e-4, "CD1_2": 0.0, "CD2_1": 0.0, "CD2_2": 1e-4}  # fmt: skip
+        flux = np.random.default_rng(i).normal(size=(16, 16)).astype(np.float32)
+        fits.PrimaryHDU(flux, fits.Header(words)).writeto(tmp_path / f"gal{i}.fits")
+    table = {"ra": ra, "dec": dec, "morph": ["E", "S"] * (n // 2)}
+    seen = look(tmp_path, labels=table, to=None, guarded=False)
+    assert seen.labels["morph"] == "E 6, S 6" and any("position" in note for note in seen.notes)
+    with pytest.raises(InputError, match="no label is of an object"):
+        look(tmp_path, labels={"id": ["x"], "morph": ["E"]}, to=None, guarded=False)
 
 
 def test_bad_objects_and_sentinels(tmp_path: Path) -> None:

@@ -216,8 +216,17 @@ def _labels(
     if labels is not None:
         objects = prepared.items
         known = [n for n in ("id", "object_id", "name", "ra", "dec") if n in objects.column_names]
-        objects = whole if isinstance(made, Scanned) and "id" in whole.column_names else objects.select(known)
-        found = label_layer.match(labels, objects, id_column=id_column, extra="ignore")
+        seen = objects.select(known)  # their headers were looked at: they may have positions
+        listed = whole if isinstance(made, Scanned) and "id" in whole.column_names else seen
+        try:
+            found = label_layer.match(labels, listed, id_column=id_column, extra="ignore")
+        except InputError as error:
+            if listed is seen or not np.isfinite(seen["ra"].to_numpy()).any():
+                raise
+            try:
+                found = label_layer.match(labels, seen, id_column=id_column, extra="ignore")
+            except InputError:
+                raise error from None
         notes += found.notes
         described = dict(found.columns)
         for name, column in found.columns.items():

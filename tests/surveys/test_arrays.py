@@ -102,6 +102,16 @@ def test_train_and_test_arrays_are_joined(tmp_path: Path) -> None:
     assert (survey.column("fold")[order] == "test").tolist() == [False] * 30 + [True] * 10
 
 
+def test_one_picture_is_the_same_survey_as_npy_and_as_npz(tmp_path: Path) -> None:
+    pictures = np.random.default_rng(0).integers(0, 255, (20, 16, 16, 3), np.uint8)
+    np.save(tmp_path / "a.npy", pictures)
+    np.savez(tmp_path / "b.npz", images=pictures, filenames=np.array([f"g{i}.jpg" for i in range(20)]))
+    one, two = look(tmp_path / "a.npy", to=None), look(tmp_path / "b.npz", to=None)
+    rule = one.observations["image"]
+    assert rule == two.observations["image"] and rule.bands == ("R", "G", "B") and rule.quantity == "relative"
+    assert arrays.open(tmp_path / "b.npz").items()["id"].to_pylist() == [f"g{i}.jpg" for i in range(20)]
+
+
 def test_ids_positions_names_and_one_hot(tmp_path: Path) -> None:
     source = {"images": FLUX, "name": np.array([f"g{i}".encode() for i in range(N)]), "ra": np.arange(N) * 1.0,
               "dec": np.zeros(N), "labels": np.eye(2)[KIND], "class_names": np.array(["spiral", "elliptical"]),
@@ -549,6 +559,19 @@ def test_lists_of_different_length_in_hdf5(tmp_path):
             made[i] = np.ones(3 + i)
     with pytest.raises(InputError, match=r"lists or references"):
         arrays.open(tmp_path / "a.h5")
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+@pytest.mark.parametrize("rows", [False, True])
+def test_a_damaged_npz_is_not_read(tmp_path, save, rows):
+    values = np.random.default_rng(0).normal(size=(50, 16) if rows else (50, 16, 16))
+    save(tmp_path / "a.npz", **{"X" if rows else "images": values})
+    whole = bytearray((tmp_path / "a.npz").read_bytes())
+    whole[3000] ^= 255
+    (tmp_path / "a.npz").write_bytes(whole)
+    with pytest.raises(InputError, match="damaged after it was saved"):
+        ingest(tmp_path / "a.npz", tmp_path / "s", quiet=True, workers=0)
+    assert not (tmp_path / "s" / "schema.json").exists()
 
 
 def test_hdf5_text_and_damage(tmp_path):

@@ -9,6 +9,7 @@ import warnings
 import numpy as np
 import pyarrow as pa
 import pytest
+from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.nddata import Cutout2D
 from astropy.table import Table
@@ -723,3 +724,33 @@ def test_spectra_and_single_pixels_are_no_frames(tmp_path):
     for i, shape in enumerate([(300,), (1, 1), (1, 300), (3, 1, 1)]):
         fits.PrimaryHDU(np.zeros(shape, np.float32)).writeto(tmp_path / f"{i}.fits")
         assert not frames.claims(tmp_path / f"{i}.fits")
+
+
+# -- positions of another kind -----------------------------------------------------------------------------------------
+WAYS = {
+    "hours": (lambda ra, dec: {"ra": ra / 15, "dec": dec}, {},
+              r"seem to be right ascensions in hours(.*\n)*.*ra_unit=hour"),
+    "swapped": (lambda ra, dec: {"ra": dec, "dec": np.minimum(ra, 90)}, {}, "no source lies on a frame"),
+    "far": (lambda ra, dec: {"ra": ra + 90, "dec": dec}, {}, r"at ra 239(.*\n)*.*centres lie at ra 150"),
+    "galactic": (lambda ra, dec: dict(zip(("GLON", "GLAT"), galactic(ra, dec), strict=True)), {},
+                 r"keyword GLON: positions in Galactic(.*\n)*.*SkyCoord"),
+    "galactic, named": (lambda ra, dec: dict(zip(("GLON", "GLAT"), galactic(ra, dec), strict=True)),
+                        {"ra": "GLON", "dec": "GLAT"}, "positions in Galactic"),
+    "galactic, called ra": (lambda ra, dec: dict(zip(("ra", "dec"), galactic(ra, dec), strict=True)), {},
+                            "seem to be Galactic"),
+}  # fmt: skip
+
+
+def galactic(ra, dec):
+    found = SkyCoord(ra, dec, unit="deg").galactic
+    return found.l.deg, found.b.deg
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_sources_that_lie_elsewhere_are_told_where_and_why(tmp_path, way):
+    x, y = spread()
+    h = header()
+    fits.PrimaryHDU(stars(x, y, sky=5.0).astype(np.float32), h).writeto(tmp_path / "f_r.fits")
+    make, options, message = WAYS[way]
+    with pytest.raises(InputError, match=message):
+        frames.open(tmp_path / "f_r.fits", catalogue=Table(make(*sky_of(h, x, y))), size=15, **options).items()

@@ -37,6 +37,7 @@ PIXELS = (
     ("xpix", "ypix"),
 )
 _POWER = re.compile(r"[-+]?\d(?:\.\d+)?[eE]\+?\d{2}")
+ICRS = "add columns ra and dec: astropy.coordinates.SkyCoord(l=..., b=..., unit='deg', frame='galactic').icrs"
 NUMBERING = re.compile(r"fold|split|tile|key|group|row", re.IGNORECASE)  # names whose whole numbers measure nothing
 MISSING = ("", "-", "--", "---", "?", ".", "..", "...", "na", "n/a", "n.a.", "nan", "-nan", "null", "none", "missing",
            "masked", "indef", "undef", "<na>", "inf", "-inf", "+inf")  # fmt: skip
@@ -137,8 +138,23 @@ def find_position(
         for name in (ra, dec):
             if name is None or name not in table.column_names:
                 raise InputError("no such column of positions", file=file, found=name, known=table.column_names)
+        told = galactic([str(ra), str(dec)])
+        if told:
+            raise other_frame(told, file)
         return str(ra), str(dec)
     return _pair(table, POSITIONS)
+
+
+def galactic(names: Sequence[str]) -> str:
+    """The first of the names that is that of a Galactic coordinate, "" if none is."""
+    return next((n for n in names if re.match(r"_?(glon|glat|gal_?l(on|at)|l_?gal|b_?gal)\b", _plain(n))), "")
+
+
+def other_frame(name: str, file: object) -> InputError:
+    """The error for positions that are not equatorial."""
+    return InputError("positions in Galactic coordinates", file=file, keyword=name, found="Galactic",
+                      expected="right ascension and declination, ICRS",
+                      fix=ICRS)  # fmt: skip
 
 
 def find_pixels(table: pa.Table) -> tuple[str, str] | None:

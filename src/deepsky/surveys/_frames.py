@@ -195,6 +195,12 @@ def _circle(wcs: Any, shape: tuple[int, int]) -> tuple[np.ndarray, float]:
     return np.nan_to_num(middle), radius if np.isfinite(dots).all() else math.pi
 
 
+def centre_of(frame: Frame) -> tuple[float, float]:
+    """Right ascension and declination [deg] of the middle of a frame."""
+    x, y, z = _circle(wcs_of(frame), frame.shape)[0]
+    return math.degrees(math.atan2(y, x)) % 360, math.degrees(math.asin(max(-1.0, min(1.0, z))))
+
+
 def wcs_of(frame: Frame) -> Any:
     """The coordinates of a frame as an astropy WCS.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ import pyarrow as pa
 from deepsky.errors import InputError, need
 from deepsky.gate import check_npy, check_npz, run_guarded
 
+DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, ValueError)  # what a broken member of an archive raises
 UNIT = ("unit", "units", "bunit")  # attributes of an HDF5 array
 HDF5 = (".h5", ".hdf5", ".hdf", ".he5")
 
@@ -271,15 +273,43 @@ def _npy(path: Path, stamp: int) -> np.ndarray:
     return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
 
 
+def _damaged(path: Path, key: str) -> InputError:
+    return InputError("the array was damaged after it was saved", file=path, keyword=key,
+                      found="bytes that do not fit the checksum of the archive",
+                      fix="download or save it again")  # fmt: skip
+
+
+@lru_cache(maxsize=16)
+def _sound(path: Path, key: str, stamp: int) -> bool:
+    """Whether the bytes of an NPZ's member are those of its checksum, for which nobody asks when they are mapped."""
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as member:
+            while member.read(1 << 20):
+                pass
+    except DAMAGE:
+        return False
+    return True
+
+
 @lru_cache(maxsize=4)
 def _npz(path: Path, key: str, stamp: int) -> np.ndarray:
-    """An array of an NPZ: mapped where it is stored as it is, else inflated."""
+    """An array of an NPZ: mapped where it is stored as it is, else inflated.
+
+    Raises
+    ------
+    InputError : the array is not what was saved.
+    """
     with zipfile.ZipFile(path) as archive:
         names: Mapping[str, zipfile.ZipInfo] = {i.filename.removesuffix(".npy"): i for i in archive.infolist()}
         info = names[key]
         if info.compress_type != zipfile.ZIP_STORED:
-            with archive.open(info) as member:
-                return np.asarray(np.lib.format.read_array(member, allow_pickle=False))
+            try:
+                with archive.open(info) as member:
+                    return np.asarray(np.lib.format.read_array(member, allow_pickle=False))
+            except DAMAGE as error:
+                raise _damaged(path, key) from error
+    if not _sound(path, key, stamp):
+        raise _damaged(path, key)
     with path.open("rb") as file:
         file.seek(info.header_offset)
         head = file.read(30)

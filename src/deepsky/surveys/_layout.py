@@ -22,7 +22,7 @@ SIGMA = ("sigma", "error", "err", "errors", "std", "noise", "rms", "uncertainty"
 VARIANCE = ("variance", "var")
 MASK = ("mask", "masks", "dq", "bad", "badpix")
 PSF = ("psf", "psfs")
-IDS = ("id", "ids", "object_id", "objid", "name", "names", "dr7objid", "source_id")
+IDS = ("id", "ids", "object_id", "objid", "name", "names", "dr7objid", "source_id", "filename", "filenames", "files")
 LABELS = ("y", "label", "labels", "target", "targets", "ans", "class", "classes", "fine_labels", "coarse_labels")
 NAMES = ("class_names", "label_names", "names_of_classes", "classes_names", "fine_label_names")
 BANDS = ("bands", "filters", "filter_names", "band_names")
@@ -121,7 +121,7 @@ def understand(
                          fix="images[None] is one object of shape (1, band, y, x)")  # fmt: skip
     _refuse_last(main, held, key, where)
     last, full = _axes(main, layout, shape, bands, key, where)
-    chosen = tuple(bands) if bands is not None else _band_names(full[0], main.dtype)
+    chosen = tuple(bands) if bands is not None else band_names(full[0], main.dtype)
     if len(chosen) != full[0]:
         raise InputError("wrong number of bands", file=where, found=", ".join(chosen), expected=f"{full[0]} names")
     n = main.shape[0]
@@ -250,10 +250,16 @@ def _axes(
     return is_last, (c, a, b) if is_last else (a, b, c)
 
 
-def _band_names(n: int, dtype: np.dtype[Any]) -> tuple[str, ...]:
+def band_names(n: int, dtype: np.dtype[Any]) -> tuple[str, ...]:
+    """Names of bands that have none: three of eight bits are a picture's."""
     if n == 3 and dtype.itemsize == 1:
         return ("R", "G", "B")
     return ("band",) if n == 1 else tuple(f"band{i + 1}" for i in range(n))
+
+
+def quantity_of(told: str, unit: str, dtype: np.dtype[Any]) -> str:
+    """What pixels without a unit are: integers count, but for those of a picture."""
+    return "counts" if told == "relative" and not unit and dtype.kind in "iu" and dtype.itemsize > 1 else told
 
 
 def _stored(dtype: np.dtype[Any], notes: list[str]) -> np.dtype[Any]:
@@ -303,7 +309,7 @@ def _listing(
                 and key.lower() in LABELS
             ):
                 raise InputError("labels and images differ in number", file=where, keyword=key, found=one.shape[0],
-                                 expected=n)  # fmt: skip
+                                 expected=n, fix="save the labels of these images, a row each")  # fmt: skip
             notes.append(f"array {key!r} {one.shape} was left out")
             continue
         if len(one.shape) > 2 or (len(one.shape) == 2 and one.shape[1] > 64):

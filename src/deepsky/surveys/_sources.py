@@ -12,7 +12,7 @@ import pyarrow as pa
 from deepsky.errors import InputError
 from deepsky.schema import Column
 from deepsky.surveys import _columns
-from deepsky.surveys._frames import Frame, wcs_of
+from deepsky.surveys._frames import Frame, assign, centre_of, wcs_of
 from deepsky.surveys._sky import to_sky
 
 _TAKEN = {"id", "ra", "dec", "bytes", "dx", "dy", "saturated"}
@@ -58,6 +58,8 @@ def sources_of(table: pa.Table, frames: Sequence[Frame], want: Wanted, where: st
         ra, dec = (np.where(np.isinf(v), np.nan, v) for v in (ra, dec))  # which no projection takes
         return Sources(ids, ra, dec, None, None, used | set(pair)), notes
     pixels = _columns.find_pixels(table)
+    if pixels is None and not bare and (told := _columns.galactic(table.column_names)):
+        raise _columns.other_frame(told, where)
     if pixels is None:
         raise InputError(
             "frames without coordinates" if bare else "no positions in the source table",
@@ -79,6 +81,39 @@ def sources_of(table: pa.Table, frames: Sequence[Frame], want: Wanted, where: st
         notes.append("ra and dec are those of the pixels")
     # without a place on the sky, pixels are the only position that a catalogue can quote
     return Sources(ids, ra, dec, x, y, used if frames[0].report is None else used | set(pixels)), notes
+
+
+def elsewhere(frames: Sequence[tuple[int, Frame]], ra: np.ndarray, dec: np.ndarray, where: str) -> InputError:
+    """The error for sources none of which lies on a frame: where both are, and what was meant if that is plain.
+
+    Parameters
+    ----------
+    frames : of one band, with their numbers.
+    """
+    known = np.isfinite(ra) & np.isfinite(dec)
+    ra, dec = ra[known], dec[known]
+    meant = {"right ascensions in hours": (ra * 15, dec, "ra_unit='hour' (--set ra_unit=hour)"),
+             "declinations and right ascensions": (dec, ra, "ra=..., dec=... name the columns (--set ra=... dec=...)"),
+             "Galactic": (*_equatorial(ra, dec), _columns.ICRS)}  # fmt: skip
+    seem, fix = "", "give the frames of these sources, or the sources of these frames"
+    for words, (one, other, cure) in meant.items():
+        if 2 * (assign(frames, one, other).frame >= 0).sum() > len(ra):
+            seem, fix = f"; they seem to be {words}", cure
+    middles = np.array([centre_of(f) for _, f in frames])
+    return InputError("no source lies on a frame", file=where, found=f"sources at {_range(ra, dec)}{seem}",
+                      expected=f"frames, whose centres lie at {_range(*middles.T)}", fix=fix)  # fmt: skip
+
+
+def _equatorial(ra: np.ndarray, dec: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Right ascension and declination [deg] if these were Galactic longitude and latitude."""
+    from astropy.coordinates import SkyCoord
+
+    found = SkyCoord(l=ra, b=np.clip(dec, -90, 90), unit="deg", frame="galactic").icrs
+    return found.ra.deg, found.dec.deg
+
+
+def _range(ra: np.ndarray, dec: np.ndarray) -> str:
+    return f"ra {ra.min():.4f} to {ra.max():.4f}, dec {dec.min():.4f} to {dec.max():.4f} deg"
 
 
 def _numbers(table: pa.Table, name: str, where: str) -> np.ndarray:

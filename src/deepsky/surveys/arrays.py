@@ -22,7 +22,7 @@ from deepsky.source import Block, Source
 from deepsky.surveys import _flat, _held, _rows
 from deepsky.surveys._calibration import raised, stated
 from deepsky.surveys._held import HDF5, Held
-from deepsky.surveys._layout import IMAGES, Plan, understand
+from deepsky.surveys._layout import IMAGES, Plan, quantity_of, understand
 from deepsky.surveys._scanned import as_size, place
 from deepsky.tables import as_table, columns_of, is_path, is_table
 from deepsky.units import unit_factor
@@ -211,7 +211,7 @@ def _unit(plan: Plan, given: str | None, where: str, notes: list[str]) -> tuple[
         if not _same(held.unit, wanted):
             raise InputError(f"the {role} is in another unit than the images", file=where, found=held.unit,
                              expected=wanted, fix=f"convert it first: {role}.to({wanted!r})")  # fmt: skip
-    return unit, "counts" if quantity == "relative" and not unit and plan.dtype.kind in "iu" else quantity
+    return unit, quantity_of(quantity, unit, plan.dtype)
 
 
 def _same(unit: str, other: str) -> bool:

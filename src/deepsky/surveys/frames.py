@@ -23,14 +23,14 @@ from deepsky.source import Block, Rejected
 from deepsky.surveys import _scan
 from deepsky.surveys._cut import Cut, corners, cut, distinct, groups_of, joined
 from deepsky.surveys._filters import svo
-from deepsky.surveys._frames import Falls, Frame, assign, collect, on_grid, one_scale
+from deepsky.surveys._frames import Frame, assign, collect, on_grid, one_scale
 from deepsky.surveys._names import group, rank
 from deepsky.surveys._object import Rules
 from deepsky.surveys._plan import check_bits, coadded
 from deepsky.surveys._planes import named_planes, squeezed, stored
 from deepsky.surveys._resample import onto
 from deepsky.surveys._scanned import Scanned, as_size
-from deepsky.surveys._sources import Wanted, scalars_of, sources_of
+from deepsky.surveys._sources import Wanted, elsewhere, scalars_of, sources_of
 from deepsky.surveys._tables import read
 from deepsky.tables import as_table, is_path
 
@@ -214,13 +214,13 @@ class FrameCutouts(Scanned):
         """The sources that lie on a frame, those of one frame together; the others are set aside."""
         ra, dec = (self.listing[n].to_numpy() for n in ("ra", "dec"))
         pixels = self._pixels()
-        falls: list[Falls] = []
-        for band in self.image.bands:
-            mine = [(i, f) for i, f in enumerate(self.frames) if f.band == band]
-            falls.append(assign(mine, ra, dec) if pixels is None else on_grid(mine, *pixels))
+        by_band = [[(i, f) for i, f in enumerate(self.frames) if f.band == b] for b in self.image.bands]
+        falls = [assign(mine, ra, dec) if pixels is None else on_grid(mine, *pixels) for mine in by_band]
         frame = np.stack([f.frame for f in falls], axis=1)
         x, y = (np.stack([getattr(f, n) for f in falls], axis=1) for n in ("x", "y"))
         lies = np.asarray(frame[:, 0] >= 0 if self.resample else (frame >= 0).any(axis=1))
+        if pixels is None and not lies.any() and np.isfinite(ra + dec).any():
+            raise elsewhere(by_band[0], ra, dec, self.path)
         first = (frame >= 0).argmax(axis=1)
         rows = np.arange(len(first))
         order = np.lexsort((y[rows, first], *frame.T[::-1]))

@@ -22,6 +22,7 @@ from deepsky.source import Block, Rejected
 from deepsky.surveys import _columns, _scan
 from deepsky.surveys._calibration import stated
 from deepsky.surveys._flat import flat_shape
+from deepsky.surveys._layout import band_names, quantity_of
 from deepsky.surveys._names import role_of, words
 from deepsky.surveys._planes import MOST_BANDS
 from deepsky.surveys._scanned import Scanned, as_size, block, one_shape, place, sample_rows
@@ -82,12 +83,12 @@ def open(
     shapes = [_sides(layouts[n].shape, order) for n in main if len(layouts[n].shape) == len(order)]
     target = as_size(size) or one_shape(shapes, files.root)
     count = layouts[main[0]].shape[order.index("b")] if "b" in order else 1
-    names = tuple(bands) if bands else tuple(f"band{i + 1}" for i in range(count))
+    kind = layouts[main[0]].dtype.newbyteorder("=")
+    names = tuple(bands) if bands else band_names(count, kind)
     if len(names) != count:
         raise InputError(
             "wrong number of bands", file=files.root, keyword="bands", found=names, expected=f"{count} names"
         )
-    kind = layouts[main[0]].dtype.newbyteorder("=")
     flux_unit, quantity = stated(str(unit), files.root)
     padded = bool((np.asarray(shapes) < target).any()) or kind.kind == "f" or bool(beside.noise)
     noise: Noise = "measured" if beside.noise and beside.role != "mask" else "unknown"
@@ -95,7 +96,7 @@ def open(
         names,
         target,
         unit=flux_unit,
-        quantity=quantity,
+        quantity=quantity_of(quantity, flux_unit, kind),
         pixel_scale=pixel_scale,
         noise=noise,
         ivar="pixel" if padded else "object",
