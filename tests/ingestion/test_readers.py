@@ -87,6 +87,11 @@ def test_options_are_brought_to_their_types(option: str, value: Any, expected: A
         assert [type(v) for v in found] == [type(v) for v in expected] or option == "bands"
 
 
+def test_a_table_of_sources_may_be_called_anything() -> None:
+    for value in ("17", "none", Path("1.csv")):
+        assert _settled(registry.find("surveys", "frames").open, {"catalogue": value}, "here") == {"catalogue": value}
+
+
 @pytest.mark.parametrize(
     ("option", "value", "words"),
     [

@@ -59,11 +59,13 @@ def _settled(call: Callable[..., Any], options: Mapping[str, Any], file: object)
     ------
     InputError : a value of another type, a choice that there is not, a pixel scale or size that is not positive.
     """
-    kinds = casting.kinds(call)
-    if isinstance(options.get("unit"), UnitBase):
-        options = {**options, "unit": options["unit"].to_string()}
-    out = {name: value if value is None else (casting.read if isinstance(value, str) else casting.check)
-           (value, kinds.get(name, Any), name, file) for name, value in options.items()}  # fmt: skip
+    kinds, out = casting.kinds(call), dict(options)
+    if isinstance(out.get("unit"), UnitBase):
+        out["unit"] = out["unit"].to_string()
+    for name, value in out.items():
+        kind = kinds.get(name, Any)
+        if value is not None and kind is not Any:  # a table, which may be a path
+            out[name] = (casting.read if isinstance(value, str) else casting.check)(value, kind, name, file)
     for name, least in (("pixel_scale", 0.0), ("size", 0.0), ("zero_point", -math.inf)):
         value = out.get(name)
         if value is not None and not np.all((np.asarray(value) > least) & np.isfinite(value)):
