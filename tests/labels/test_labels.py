@@ -356,6 +356,15 @@ def test_ids_survive_beyond_the_digits_of_a_float() -> None:
 
 
 # -- the layer --------------------------------------------------------------------------------------------
+def test_the_note_of_an_angle_says_how_to_declare_it(survey: Survey) -> None:
+    found = labels.match({"id": IDS, "PA_deg": np.arange(N) * 15.0, "xc": np.arange(N) * 1.0}, survey.index)
+    [angle] = [n for n in found.notes if n.startswith("'PA_deg'")]
+    [place] = [n for n in found.notes if n.startswith("'xc'")]
+    assert "an axis: PA_deg:angle; with two ends: PA_deg:direction" in angle and "axis" not in place
+    declared = labels.match({"id": IDS, "PA_deg:angle": np.arange(N) * 15.0}, survey.index)
+    assert declared.columns["PA_deg"].moves == "angle" and declared.columns["PA_deg"].unit == "deg"
+
+
 def test_what_the_versions_say_together(survey: Survey) -> None:
     labels.add(survey.path, {"id": IDS, "type": ["E", "S"] * 6, "z": np.arange(N) / 10}, labeller="one")
     assert labels.agreed(survey.path) == ()

@@ -109,7 +109,7 @@ def agreed(path: str | Path) -> tuple[str, ...]:
         if votes is None or column.dtype != "str":
             continue
         none = pc.is_null(values[name]).to_numpy(zero_copy_only=False)
-        tied = int((none & (votes > 0)).sum())
+        tied = int((none & (np.asarray(votes) > 0)).sum())
         text = f"all versions together: {int((~none).sum()):,} of {len(none):,} objects have a label {name!r}"
         if tied:
             text += (f"; {tied:,} more have contradicting ones of equal weight, which count as none (a third labeller "
