@@ -92,6 +92,17 @@ def test_outliers(tmp_path: Path) -> None:
     assert all(d > 6 for _, d, _ in found.outliers) and "2 outliers" in " ".join(found.problems)
 
 
+def test_bands_that_are_empty_in_single_objects(tmp_path: Path) -> None:
+    flux = np.random.default_rng(1).normal(size=(60, 2, 8, 8))
+    ivar = np.ones_like(flux)
+    flux[31, 1] = 3.0
+    ivar[17, 1] = 0
+    survey = made.survey(tmp_path / "s", flux=flux, ivar=ivar)
+    found = " ".join(check(survey.path, to=None).problems)
+    assert "band r is empty, not measured or of one value, in 2 of the 60 objects that were read, first o17" in found
+    assert "band g" not in found
+
+
 def test_features_leave_out_what_was_not_measured() -> None:
     flux = torch.arange(32.0).reshape(2, 1, 4, 4)
     ivar = torch.ones_like(flux)

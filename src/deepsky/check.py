@@ -135,8 +135,8 @@ def check(survey: Survey | str | Path, *, to: str | Path | None = "check.png", v
     classes = _classes(survey)
     quality = _quality(survey)
     readable = not any("missing" in t or "instead" in t for t in tiles)
-    outliers = _outliers(survey) if readable else ()
-    problems = _problems(leaks, classes, quality, outliers, tiles) + (_sky_words(survey) if readable else [])
+    outliers, empty = _outliers(survey) if readable else ((), [])
+    problems = _problems(leaks, classes, quality, outliers, tiles) + empty + (_sky_words(survey) if readable else [])
     picture = str(_draw(survey, Path(to))) if to is not None and readable else ""
     folds = whole.path / "folds.json"
     notes = (*whole.schema.notes, *(read_json(folds)["notes"] if folds.exists() else ()))
@@ -231,11 +231,14 @@ def features(image: Image) -> tuple[np.ndarray, list[str]]:
     return np.where(np.isfinite(values), values, np.nan), names
 
 
-def _outliers(survey: Survey) -> tuple[tuple[str, float, str], ...]:
-    """Objects far from the rest in one of the features, after a stretch that makes long tails short."""
+def _outliers(survey: Survey) -> tuple[tuple[tuple[str, float, str], ...], list[str]]:
+    """Objects far from the rest in one of the features, after a stretch that makes long tails short.
+
+    Bands that are empty in single objects are told in words.
+    """
     image = next((n for n, o in survey.schema.observations.items() if isinstance(o, ImageSchema)), None)
-    if image is None or len(survey) < 20:
-        return ()
+    if image is None:
+        return (), []
     at = np.unique(np.linspace(0, len(survey) - 1, min(SOME, len(survey))).astype(np.int64))
     parts = []
     names: list[str] = []
@@ -245,6 +248,9 @@ def _outliers(survey: Survey) -> tuple[tuple[str, float, str], ...]:
         values, names = features(part)
         parts.append(values)
     table = np.concatenate(parts)
+    empty = _empty(survey, at, table, names)
+    if len(survey) < 20:
+        return (), empty
     scale = 1.4826 * np.nanmedian(np.abs(table - np.nanmedian(table, axis=0)), axis=0)
     stretched = np.arcsinh((table - np.nanmedian(table, axis=0)) / np.where(scale > 0, scale, 1.0))
     width = 1.4826 * np.nanmedian(np.abs(stretched - np.nanmedian(stretched, axis=0)), axis=0)
@@ -252,8 +258,21 @@ def _outliers(survey: Survey) -> tuple[tuple[str, float, str], ...]:
     distance = np.nan_to_num(distance)
     worst = distance.max(axis=1)
     order = np.argsort(-worst)
-    return tuple((str(survey.id[at[i]]), round(float(worst[i]), 1), names[int(distance[i].argmax())])
-                 for i in order[:20] if worst[i] > FAR)  # fmt: skip
+    far = tuple((str(survey.id[at[i]]), round(float(worst[i]), 1), names[int(distance[i].argmax())])
+                for i in order[:20] if worst[i] > FAR)  # fmt: skip
+    return far, empty
+
+
+def _empty(survey: Survey, at: np.ndarray, table: np.ndarray, names: Sequence[str]) -> list[str]:
+    """Bands in which an object has no measured pixel, or one value only, in words."""
+    found = []
+    for band in (n.removeprefix("minimum of ") for n in names if n.startswith("minimum of ")):
+        low, high = (table[:, names.index(f"{what} of {band}")] for what in ("minimum", "maximum"))
+        dead = np.flatnonzero(~(high > low))  # NaN where nothing was measured
+        if len(dead):
+            found.append(f"band {band} is empty, not measured or of one value, in {len(dead):,} of the {len(at):,} "
+                         f"objects that were read, first {survey.id[at[dead[0]]]}")  # fmt: skip
+    return found
 
 
 def _sky_words(survey: Survey) -> list[str]:

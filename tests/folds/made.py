@@ -19,6 +19,7 @@ def survey(
     ra: np.ndarray | None = None,
     dec: np.ndarray | None = None,
     flux: np.ndarray | None = None,
+    ivar: np.ndarray | None = None,
     classes: np.ndarray | None = None,
     n: int = 100,
     size: int = 8,
@@ -42,7 +43,7 @@ def survey(
         {
             "image": Image(
                 torch.from_numpy(flux).float(),
-                torch.ones(n, 1, 1, 1),
+                torch.ones(n, 1, 1, 1) if ivar is None else torch.from_numpy(ivar).float(),
                 bands=tuple("grizy"[: flux.shape[1]]),
                 pixel_scale=torch.full((n,), pixel_scale),
             )

@@ -111,6 +111,13 @@ def test_values_that_an_option_cannot_have_are_refused(option: str, value: Any, 
     assert error.value.keyword == option
 
 
+def test_files_are_ingested_before_they_are_converted_to_a_model(tmp_path: Path) -> None:
+    path, _ = example("fits-cutouts", tmp_path)
+    with pytest.raises(InputError, match="only a native survey is converted") as error:
+        understand(path, like=tmp_path / "model")
+    assert f"deepsky ingest SURVEY --like {tmp_path / 'model'} --to NEW" in str(error.value)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_an_unknown_option_names_the_known_ones(name: str, tmp_path: Path) -> None:
     path, options = example(name, tmp_path)

@@ -356,6 +356,25 @@ def test_ids_survive_beyond_the_digits_of_a_float() -> None:
 
 
 # -- the layer --------------------------------------------------------------------------------------------
+def test_the_note_of_an_angle_says_how_to_declare_it(survey: Survey) -> None:
+    found = labels.match({"id": IDS, "PA_deg": np.arange(N) * 15.0, "xc": np.arange(N) * 1.0}, survey.index)
+    [angle] = [n for n in found.notes if n.startswith("'PA_deg'")]
+    [place] = [n for n in found.notes if n.startswith("'xc'")]
+    assert "an axis: PA_deg:angle; with two ends: PA_deg:direction" in angle and "axis" not in place
+    declared = labels.match({"id": IDS, "PA_deg:angle": np.arange(N) * 15.0}, survey.index)
+    assert declared.columns["PA_deg"].moves == "angle" and declared.columns["PA_deg"].unit == "deg"
+
+
+def test_what_the_versions_say_together(survey: Survey) -> None:
+    labels.add(survey.path, {"id": IDS, "type": ["E", "S"] * 6, "z": np.arange(N) / 10}, labeller="one")
+    assert labels.agreed(survey.path) == ()
+    labels.add(survey.path, {"id": ["o0", "o1", "o2"], "type": ["S", "S", "S"], "z": [0.5, 0.5, 0.5]}, labeller="two")
+    [words] = labels.agreed(survey.path)
+    assert words.startswith("all versions together: 10 of 12 objects have a label 'type'; 2 more have contradicting")
+    labels.add(survey.path, {"id": ["o0", "o2"], "type": ["E", "E"]}, labeller="three")
+    assert labels.agreed(survey.path) == ("all versions together: 12 of 12 objects have a label 'type'",)
+
+
 def test_versions_and_relabelling(survey: Survey) -> None:
     before = survey.column("fold").copy()
     assert labels.add(survey.path, {"id": IDS, "type": ["E", "S"] * 6, "n": np.arange(N)}, date="2020-01-01") == 1

@@ -138,7 +138,7 @@ def label(
         survey, table, labeller=labeller, id_column=id_column, radius_arcsec=radius, extra=extra_labels
     )
     typer.echo(f"labels version {version}: {survey}")
-    for note in labels.notes(survey, version):
+    for note in (*labels.notes(survey, version), *labels.agreed(survey)):
         typer.echo(f"note: {note}")
 
 

@@ -7,6 +7,7 @@ import inspect
 import math
 import os
 import re
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from itertools import islice
@@ -43,6 +44,11 @@ def understand(source: Any, *, reader: str | None = None, catalogue: Any = None,
     name = reader if reader is not None else find_reader(source, options)
     module = registry.find("surveys", name)
     known = known_options(module)
+    if options.get("like") is not None and "like" not in known:
+        how = f"deepsky ingest SURVEY --like {shlex.quote(str(options['like']))} --to NEW"
+        raise InputError("only a native survey is converted to what a model was trained on", file=_words(source),
+                         found=f"a source of the reader {name!r}", expected="a folder with schema.json",
+                         fix=f"deepsky ingest SOURCE --to SURVEY, then {how}")  # fmt: skip
     for option in options:
         if option not in known:
             raise InputError(f"the reader {name!r} has no such option", file=_words(source), found=option, known=known)

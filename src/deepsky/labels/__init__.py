@@ -8,7 +8,7 @@ and never move an object to another fold.
 
 from __future__ import annotations
 
-from deepsky.labels.layer import add, join, joined, notes, versions, write
+from deepsky.labels.layer import add, agreed, join, joined, notes, versions, write
 from deepsky.labels.matching import Matched, from_columns, match
 
-__all__ = ["Matched", "add", "from_columns", "join", "joined", "match", "notes", "versions", "write"]
+__all__ = ["Matched", "add", "agreed", "from_columns", "join", "joined", "match", "notes", "versions", "write"]

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from deepsky.errors import InputError
 from deepsky.labels import sentinels, turning
 from deepsky.schema import Column
+from deepsky.units import FULL_TURN
 
 MAX_CLASSES = 200
 NUMBERS = 0.9  # share of the cells of a column that are numbers if it was meant to be one of numbers
@@ -57,7 +58,7 @@ def values_of(
         if whole and np.abs(plain[has]).max() >= 2**53:  # an id or a bit mask: floats would not hold it
             words = [None if v is None else str(v) for v in pc.cast(values, pa.int64()).to_pylist()]
         moves: Any = header.moves or turning.of_numbers(name)
-        _say_moves(header, moves, notes)
+        _say_moves(header, moves, unit, notes)
         dtype = "int64" if whole else "float64"
         return pa.array(words, pa.string()), Column(dtype, unit, "label", moves, description=about)
     text = [None if v is None else str(v).strip() or None for v in values.to_pylist()]
@@ -74,16 +75,19 @@ def values_of(
         raise InputError("text does not turn with an image", file=where, keyword=name, found=header.moves,
                          expected="scalar, handed or fixed")  # fmt: skip
     moves = header.moves or turning.of_classes(name, classes)
-    _say_moves(header, moves, notes)
+    _say_moves(header, moves, unit, notes)
     return pa.array(text, pa.string()), Column("str", unit, "label", moves, classes=tuple(classes))
 
 
-def _say_moves(header: turning.Header, moves: str, notes: list[str]) -> None:
+def _say_moves(header: turning.Header, moves: str, unit: str, notes: list[str]) -> None:
     """A note where a name or its classes forbid some augmentation, and what to write where they do not mean it."""
     told = {"fixed": "may turn with the image: no rotation is allowed when it is a target",
             "handed": "may change its sense in a mirror: no flips are allowed when it is a target"}  # fmt: skip
     if moves in told and not header.moves:
-        notes.append(f"{header.name!r} {told[moves]} (if it stays: {header.name}:scalar in the header)")
+        # an axis that is judged as a plain number is 178 degrees wrong where 1 is answered for 179
+        axis = moves == "fixed" and unit in FULL_TURN
+        turned = f"; an axis: {header.name}:angle; with two ends: {header.name}:direction" if axis else ""
+        notes.append(f"{header.name!r} {told[moves]} (if it stays: {header.name}:scalar in the header{turned})")
 
 
 def _say_hidden(name: str, hidden: Mapping[float, int], others: np.ndarray, notes: list[str]) -> str:

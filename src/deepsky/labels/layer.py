@@ -100,6 +100,24 @@ def notes(path: str | Path, version: int) -> tuple[str, ...]:
     return tuple(found.get("notes", ()))
 
 
+def agreed(path: str | Path) -> tuple[str, ...]:
+    """What the versions of a survey's label layer say together, of the classes that several labels were given for."""
+    values, columns = joined(Path(path), read_parquet(Path(path) / "index.parquet")["id"])
+    found = []
+    for name, column in columns.items():
+        votes = values.get(f"{name}_votes")
+        if votes is None or column.dtype != "str":
+            continue
+        none = pc.is_null(values[name]).to_numpy(zero_copy_only=False)
+        tied = int((none & (np.asarray(votes) > 0)).sum())
+        text = f"all versions together: {int((~none).sum()):,} of {len(none):,} objects have a label {name!r}"
+        if tied:
+            text += (f"; {tied:,} more have contradicting ones of equal weight, which count as none (a third labeller "
+                     "or a column 'confidence' decides)")  # fmt: skip
+        found.append(text)
+    return tuple(found)
+
+
 def joined(path: Path, ids: pa.ChunkedArray) -> tuple[dict[str, pa.Array | np.ndarray], dict[str, Column]]:
     """The label columns of the survey at `path`, aligned with `ids` (see `join`)."""
     layers = []
