@@ -15,6 +15,7 @@ from tests.report import answered
 from deepsky import judging
 from deepsky.errors import InputError
 from deepsky.judging import Answers, caveats, drawing, merit
+from deepsky.judging.answering import is_redshift
 from deepsky.metrics import calibration, classification, regression, tpr0
 from deepsky.metrics.binning import quantile_bins
 from deepsky.metrics.intervals import bootstrap, paired_difference
@@ -282,6 +283,16 @@ def test_redshifts_are_judged_by_dz() -> None:
     t = judging.figures(a)
     assert t["bias"].value == pytest.approx(0.2) and t["outliers"].value == 1.0
     assert "0.15" in t["outliers"].definition
+
+
+@pytest.mark.parametrize(("name", "unit", "values", "redshift"), [
+    ("z", "", (0.1, 1.3, 7.0), True), ("Z_SPEC", "", (0.1, 0.2, 0.3), True), ("z", "mag", (0.1, 1.3, 7.0), False),
+    ("z", "", (19.0, 21.5, 22.0), False), ("mass", "", (0.1, 0.2, 0.3), False), ("z", "", (), True),
+])  # fmt: skip
+def test_a_magnitude_in_the_band_z_is_no_redshift(
+    name: str, unit: str, values: tuple[float, ...], redshift: bool
+) -> None:
+    assert is_redshift(name, unit, np.array(values)) == redshift
 
 
 def test_the_constant_scores_what_its_formula_says() -> None:

@@ -18,6 +18,7 @@ from deepsky.augment import Augmentation
 from deepsky.cli import app
 from deepsky.errors import InputError
 from deepsky.io import read_json
+from deepsky.judging import counting
 from deepsky.survey import Survey
 from deepsky.training import train
 
@@ -117,6 +118,26 @@ def test_sentinels_are_not_learnt_and_said(survey: Survey, caplog: pytest.LogCap
         folds = resolve.labelled(resolve.folds(here), task)
     assert "z: values of -99 taken as missing (if they are meant: z:kept in the header" in caplog.text
     assert len(folds["train"]) < len(here.fold("train"))
+
+
+@pytest.mark.parametrize(("column", "angle"), [("pa_deg:angle", True), ("pa_deg", True), ("jet_rad:direction", True),
+                                               ("pa_deg:scalar", False), ("xc", False), ("radius", False)])  # fmt: skip
+def test_a_regression_on_an_angle_says_that_it_is_a_plain_number(survey, caplog, column, angle) -> None:
+    here = labelled(survey, **{column: np.linspace(0, 3, len(survey))})
+    name = column.partition(":")[0]
+    with caplog.at_level(logging.WARNING, "deepsky"):
+        resolve.labelled(resolve.folds(here), tasks.Regress(name).bind(here.fold("train")))
+    assert (f"{name}: an angle, learnt and judged as a plain number" in caplog.text) == angle
+    told = counting.angles(tasks.Regress(name), here)
+    assert (told is not None and told.mark == "warn" and name in told.words) == angle
+
+
+def test_the_components_of_an_axis_turn_with_the_image(survey: Survey) -> None:
+    a = np.linspace(0, 3, len(survey))
+    here = labelled(survey, **{"pa_1:spin2": np.cos(2 * a), "pa_2:spin2": np.sin(2 * a),
+                               "jet_x:vector": np.cos(a), "jet_y:vector": np.sin(a)})  # fmt: skip
+    assert (here.schema.columns["pa"].moves, here.schema.columns["pa"].parts) == ("spin2", ("pa_1", "pa_2"))
+    assert (here.schema.columns["jet"].moves, here.schema.columns["jet"].parts) == ("vector", ("jet_x", "jet_y"))
 
 
 def test_angles_without_unit_or_out_of_range_are_refused_before_a_run_begins(survey: Survey, tmp_path: Path) -> None:

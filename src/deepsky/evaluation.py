@@ -340,6 +340,7 @@ def _judge(
     over_all = "cv_fold" in everybody[first].names
     more = {
         "over repeats": counting.repeated(repeats),
+        "angles": counting.angles(task, survey),
         "left out of training": counting.wanting(task, survey, over_all) if learnt or over_all else None,
     }
     checks = {

@@ -16,12 +16,14 @@ from deepsky.augment import Augmentation
 from deepsky.augment._parts import pairs, period
 from deepsky.augment.dihedral import VIEWS
 from deepsky.errors import InputError
+from deepsky.labels import turning
 from deepsky.labels.sentinels import TAKEN
 from deepsky.networks import Network
 from deepsky.sample import Truth
 from deepsky.survey import Survey
 from deepsky.task import Task
 from deepsky.tasks.classify import Classify
+from deepsky.tasks.regress import Regress
 
 _log = logging.getLogger("deepsky")
 
@@ -271,6 +273,12 @@ def _say_missing(train: Survey, task: Task) -> None:
                              train.path, part, about, part)  # fmt: skip
 
 
+def _say_angles(train: Survey, task: Task) -> None:
+    for name, truth in _declared(train, task, task.targets).items():
+        if isinstance(task, Regress) and turning.is_angle(truth.moves, truth.unit):
+            _log.warning("%s: %s: %s", train.path, name, turning.PLAIN_ANGLE)
+
+
 def labelled(folds: dict[str, Survey], task: Task) -> dict[str, Survey]:
     """The folds without the objects that have no label, so that no batch is spent on them.
 
@@ -284,6 +292,7 @@ def labelled(folds: dict[str, Survey], task: Task) -> dict[str, Survey]:
         return folds
     if "train" in folds:
         _say_missing(folds["train"], task)
+        _say_angles(folds["train"], task)
     found = {}
     for name, survey in folds.items():
         has = task.labelled(survey.gather(slice(None), truth=task.targets, observations=())).numpy()

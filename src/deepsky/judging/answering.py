@@ -201,7 +201,7 @@ def answers(
         q, lo, hi = (here(n) if n in catalogue.names else None
                      for n in (f"{name}_quantiles", f"{name}_lo", f"{name}_hi"))  # fmt: skip
         return Answers("values", here(name), truth, question.names, question.unit, q, LEVELS if q is not None else (),
-                       lo, hi, level=level, redshift=is_redshift(question.names[0]))  # fmt: skip
+                       lo, hi, level=level, redshift=is_redshift(question.names[0], question.unit, truth))  # fmt: skip
     p = np.stack([here(c) for c in question.columns], axis=1)
     if p.shape[1] == 1:  # one of several labels that do not exclude each other
         return Answers("binary", p[:, 0], truth, question.names)
@@ -246,9 +246,13 @@ def _negative(name: str, other: str) -> bool:
     return name in NO or apart is not None or (joined is not None and name[joined.end() :][:4] == other[:4])
 
 
-def is_redshift(name: str) -> bool:
-    """Whether a number is a redshift, by its name."""
-    return name.lower() in {"z", "redshift", "zspec", "z_spec", "specz", "spec_z", "true_redshift", "z_true"}
+HIGHEST = 15.0  # redshift; a magnitude in the band z is fainter
+
+
+def is_redshift(name: str, unit: str, truth: np.ndarray) -> bool:
+    """Whether numbers are redshifts: by their name, if they have no unit and are none of a magnitude in the band z."""
+    named = name.lower() in {"z", "redshift", "zspec", "z_spec", "specz", "spec_z", "true_redshift", "z_true"}
+    return named and not unit and (not len(truth) or float(np.median(truth)) < HIGHEST)
 
 
 def constant(a: Answers, prior: Mapping[str, float], training: np.ndarray | None = None) -> Answers:

@@ -11,9 +11,11 @@ from deepsky.catalogue import Catalogue
 from deepsky.judging.answering import Answers, Known
 from deepsky.judging.caveats import Check
 from deepsky.judging.merit import headline, table
+from deepsky.labels import turning
 from deepsky.sample import Truth
 from deepsky.survey import Survey
 from deepsky.task import Task
+from deepsky.tasks.regress import Regress
 
 NOT_PREDICTED = 16  # see deepsky.catalogue.FLAGS
 NO_ANSWER = "no answer (missing in the catalogue, or nothing measured)"
@@ -81,6 +83,15 @@ def wanting(task: Task, survey: Survey, whole: bool) -> Check | None:
     where = "the survey" if whole else "the training fold"
     text = f"{int(lost.sum()):,} of {len(here):,} objects of {where}: {words}; a model for each target would use them"
     return Check(text, "warn", {"used": int(used.sum()), "of": len(here), "lacking": counts})
+
+
+def angles(task: Task, survey: Survey) -> Check | None:
+    """Targets that are angles, which are learnt and judged as plain numbers; None where there are none."""
+    columns = survey.schema.columns
+    names = [n for n in task.targets if n in columns and turning.is_angle(columns[n].moves, columns[n].unit)]
+    if not isinstance(task, Regress) or not names:
+        return None
+    return Check(f"{', '.join(names)}: {turning.PLAIN_ANGLE}", "warn", {"targets": names})
 
 
 def _unknown(truth: Truth) -> np.ndarray:

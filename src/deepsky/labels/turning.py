@@ -14,6 +14,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, cast
 
 from deepsky.errors import InputError
+from deepsky.units import FULL_TURN
 
 if TYPE_CHECKING:  # readers in child processes need no torch
     from deepsky.sample import Moves
@@ -43,6 +44,18 @@ NO_ANGLE = BRIGHTNESS | {"inc", "incl", "inclination", "opening", "viewing", "ph
             "velocity", "vel", "period", "speed", "rate", "measure", "curve", "pitch"}  # fmt: skip
 TIGHT = {"tight", "medium", "loose"}
 BANDS = set("ugrizyjhk")
+
+
+PLAIN_ANGLE = (
+    "an angle, learnt and judged as a plain number: answers near the ends of its range, which are the same angle, are "
+    "wrong by up to half of it. Its components are sound: cos and sin of twice the angle of an axis, called "
+    "NAME_1:spin2 and NAME_2:spin2 in the label table; of a direction cos and sin, NAME_x:vector and NAME_y:vector"
+)
+
+
+def is_angle(moves: str, unit: str) -> bool:
+    """Whether a label is declared an angle, or may turn with the image and has a unit of angles."""
+    return moves in {"angle", "direction"} or (moves == "fixed" and unit in FULL_TURN)
 
 
 @dataclass(frozen=True)
