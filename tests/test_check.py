@@ -52,7 +52,10 @@ def test_leaks_and_rare_classes(tmp_path: Path) -> None:
     found = check(survey.path, to=None)
     words = " | ".join(found.problems)
     assert "1 of 50 test objects are linked to other folds" in words
-    assert "fewer than 20 test objects of kind rare" in words and "'one' has one class only: 'x'" in words
+    assert "fewer than 20 objects of kind rare in the fold test: their figures mean little" in words
+    assert "fewer than 20 objects of kind rare in the fold train: they can hardly be learnt" in words
+    assert "no objects of kind rare in the fold valid: when to stop is judged without them" in words
+    assert "'one' has one class only: 'x'" in words
     assert found.leaks is not None and found.leaks.kinds["within 1 arcsec"].test == 1
 
 
@@ -133,5 +136,5 @@ def test_what_is_said_of_many_labels_stays_short(tmp_path: Path) -> None:
     assert len(found.classes) == 40 and "split" not in found.classes, "a published split is no label"
     assert len(found.problems) >= 40 and any("label39" in p for p in found.json()["problems"])
     lines = str(found).splitlines()
-    assert len(lines) < 45 and sum("test objects of label" in line for line in lines) == 3
+    assert len(lines) < 45 and sum("in the fold test" in line for line in lines) == 3
     assert any("... and 37 more like this" in line for line in lines) and "37 more labels" in str(found)

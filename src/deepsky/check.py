@@ -102,7 +102,7 @@ def _brief(lines: Sequence[str]) -> list[str]:
     """Lines that begin alike, told apart by a label's name, as the first few and how many more there are."""
     found: dict[str, list[str]] = {}
     for line in lines:
-        found.setdefault(re.split(r"test objects of |'", line)[0], []).append(line)
+        found.setdefault(re.sub(r"objects of .* in the fold|'.*'", "", line), []).append(line)
     brief: list[str] = []
     for same in found.values():
         brief += same[:SHOWN]
@@ -305,6 +305,10 @@ def _cost(survey: Survey) -> dict[str, float]:
     }
 
 
+FEW = {"train": "they can hardly be learnt", "valid": "when to stop is judged without them",
+       "calib": "their probabilities are calibrated without them", "test": "their figures mean little"}  # fmt: skip
+
+
 def _problems(
     leaks: fold_rules.Leaks | None,
     classes: Mapping[str, Mapping[str, Mapping[str, int]]],
@@ -326,12 +330,12 @@ def _problems(
         named = {k: n for k, n in total.items() if k != "(none)" and n}
         if len(named) == 1:
             out.append(f"{label!r} has one class only: {next(iter(named))!r}")
-        for fold, of in by_fold.items():
-            rare = [k for k in named if of.get(k, 0) < RARE and fold == "test"]
+        for fold, what in FEW.items():
+            least = RARE if fold in {"train", "test"} else 1
+            rare = [k for k in named if fold in by_fold and by_fold[fold].get(k, 0) < least]
             if len(named) > 1 and rare:
-                out.append(
-                    f"fewer than {RARE} test objects of {label} {', '.join(rare[:6])}: their figures mean little"
-                )
+                many = f"fewer than {RARE}" if least > 1 else "no"
+                out.append(f"{many} objects of {label} {', '.join(rare[:6])} in the fold {fold}: {what}")
     for name, q in quality.items():
         if q["half"]:
             out.append(f"{q['half']:,.0f} objects are {name} in more than half of their pixels")
