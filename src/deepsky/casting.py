@@ -13,8 +13,6 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-import numpy as np
-
 from deepsky.errors import InputError
 
 WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
@@ -133,7 +131,9 @@ def _check(value: Any, kind: Any, of: Callable[[Any, Any], Any] | None = None) -
         return None if value is None and NoneType in parts else _first(parts, lambda part: _check(value, part))
     if origin is Literal:
         return value if value in parts else _wrong()
-    if (kind in (bool, int, float) or _is_row(kind)) and isinstance(value, np.generic | np.ndarray):
+    if (kind in (bool, int, float) or _is_row(kind)) and type(
+        value
+    ).__module__ == "numpy":  # not imported: --help needs this module
         value = value.tolist()
     if kind is bool:
         return bool(value) if isinstance(value, int) and value in (0, 1) else _wrong()
