@@ -90,7 +90,7 @@ def _figures(tree: Path, name: str, to: Path) -> dict[str, bytes]:
         raise InputError("the run failed", file=tree, found=done.stderr.strip()[-400:] or done.returncode)
     table = pq.read_table(to / "catalogue" / "catalogue.parquet")  # its metadata name the version
     result = {part: value for part, value in read_json(to / "result.json").items() if part not in ORIGIN}
-    weights = {f"model/{f.name}": f.read_bytes() for f in sorted((to / "model").glob("*.safetensors"))}
+    weights = {"weights": (to / "model" / "weights.safetensors").read_bytes()}  # calibration shows in the catalogue
     return weights | {part: repr(value).encode() for part, value in {"catalogue": table.to_pydict(), **result}.items()}
 
 

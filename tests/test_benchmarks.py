@@ -371,7 +371,7 @@ def test_a_run_is_told_by_its_weights_catalogue_and_figures(monkeypatch, tmp_pat
 
     monkeypatch.setattr(_same.subprocess, "run", run)
     one = _same._figures(ROOT, "lens-ground", tmp_path / "one")
-    assert {"model/weights.safetensors", "catalogue", "ours", "classical", "limit"} <= set(one)
+    assert {"weights", "catalogue", "ours", "classical", "limit"} <= set(one)
     result = json.loads((made / "result.json").read_text())
     result["ours"]["AUROC"]["value"] += 1e-9
     result["provenance"]["seconds"] = 0
